@@ -1,0 +1,1 @@
+"""The loop: grammar, prompts, Episode, runner, events, trace, strategies."""

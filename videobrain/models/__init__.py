@@ -1,0 +1,1 @@
+"""Who thinks: the ChatModel protocol and its implementations."""

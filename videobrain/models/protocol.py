@@ -1,0 +1,87 @@
+"""The seam between videobrain and whatever thinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from videobrain.models.messages import ChatReply, ChatRequest, ModelEvent
+
+
+class ModelProfile(BaseModel):
+    """What a model can do and what its images cost, as data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "default"
+    image_patch: int = 32
+    """Side in pixels of the square that becomes one image token (patch size x merge size)."""
+    image_min_tokens: int = 4
+    image_max_tokens: int = 16384
+    image_extra_tokens: int = 2
+    """Tokens around each image (start and end markers)."""
+    max_images: int | None = None
+    """Images one request may hold, where known."""
+    native_tools: bool = True
+    """The model can call functions natively."""
+    sends_temperature: bool = True
+    """The model accepts `temperature` and `seed`."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    constrains: bool = False
+    """The endpoint can hold a reply to a regular expression."""
+    prompts: str = "default"
+    """Name of the prompt profile that the model is asked with."""
+
+    def image_tokens(self, width: int, height: int) -> int:
+        """Prompt tokens of one image of `width` x `height` pixels."""
+        patches = max(1, round(width / self.image_patch)) * max(1, round(height / self.image_patch))
+        return min(max(patches, self.image_min_tokens), self.image_max_tokens) + self.image_extra_tokens
+
+
+class ModelCapacity(BaseModel):
+    """What a running model says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    """Name under which the model is asked."""
+    max_model_len: int | None = None
+    """Context in tokens, prompt and reply together; None where the server does not say."""
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """A vision-language model that continues a conversation.
+
+    Implementations are safe for concurrent calls, raise only `videobrain.errors.ModelError` (or a configuration
+    error), and can be cancelled at any await. Users plug in their own.
+    """
+
+    @property
+    def name(self) -> str:
+        """Model string or another name for logs and traces; holds no secret."""
+
+    @property
+    def profile(self) -> ModelProfile:
+        """What the model can do."""
+
+    async def capacity(self) -> ModelCapacity:
+        """Start or reach the model and say what it takes. Called once before the first request of each run; cached."""
+
+    async def complete(
+        self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None
+    ) -> ChatReply:
+        """Continue the conversation.
+
+        Args:
+            request: The conversation and how to sample.
+            on_event: Called on the event loop for retries and, where the model streams, for text deltas.
+
+        Raises:
+            ModelError: After all tries, or at once where no retry can heal.
+        """
+
+    async def aclose(self) -> None:
+        """Free everything; idempotent."""

@@ -1,0 +1,1 @@
+"""Time and pixels: frame tables, decoding, JPEG encoding, the frame cache."""
