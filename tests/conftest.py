@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from environments.fixtures import *  # noqa: F403  # fixtures around real models
 
 ROOT = Path(__file__).resolve().parent.parent
 

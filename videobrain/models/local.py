@@ -1,0 +1,136 @@
+"""`LocalModel`: a model in this process, off the event loop, one reply at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+
+from videobrain.errors import ModelError, ModelTimeoutError
+from videobrain.models.engine import Engine, Stopped
+from videobrain.models.messages import ChatReply, ChatRequest, ModelEvent, TextDelta
+from videobrain.models.profiles import profile_for
+from videobrain.models.protocol import ModelCapacity, ModelProfile
+from videobrain.settings import Settings
+
+T = TypeVar("T")
+
+_LOCK_POLL_SECONDS = 0.05
+
+
+class LocalModel:
+    """A vision-language model that transformers runs in this process.
+
+    It is loaded in a worker thread by the first `capacity()` or `complete()`, on the first accelerator that torch
+    finds, else on the CPU. Concurrent requests wait for each other. A cancelled request ends between two layers of
+    the model, so within moments; reading weights from disk cannot be cut short, and is then used by the next call.
+    """
+
+    def __init__(self, model: str, *, settings: Settings | None = None, profile: ModelProfile | None = None) -> None:
+        self._source = model
+        self._settings = settings or Settings()
+        self._given_profile = profile
+        self._profile = profile or profile_for(model).model_copy(update={"constrains": True})
+        self._engine: Engine | None = None
+        self._turn = anyio.CapacityLimiter(1)
+        # The limiter is freed as soon as its task is cancelled; the lock, when the thread has really ended.
+        self._busy = threading.Lock()
+        self._stops: set[threading.Event] = set()
+
+    @property
+    def name(self) -> str:
+        """The model string."""
+        return f"local:{self._source}"
+
+    @property
+    def profile(self) -> ModelProfile:
+        """What the model can do; exact once `capacity()` has loaded it."""
+        return self._profile
+
+    async def capacity(self) -> ModelCapacity:
+        """Load the model where that is not done yet, and say how long its context is.
+
+        Raises:
+            MissingDependencyError: The extra ``local`` is not installed.
+            ModelStartError: The model cannot be loaded.
+        """
+        engine = self._engine
+        if engine is None:
+            engine = await self._in_thread(self._load)
+        return ModelCapacity(model=self._source, max_model_len=engine.max_model_len)
+
+    async def complete(
+        self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None
+    ) -> ChatReply:
+        """Continue the conversation.
+
+        Raises:
+            ModelTimeoutError: The reply took longer than the request or the settings allow.
+            ContextLengthError: Prompt and reply do not fit the model's context.
+            ModelError: The reply failed otherwise; see `videobrain.models.engine.Engine.generate`.
+        """
+        await self.capacity()
+        seconds = self._settings.request_timeout_seconds
+        if request.timeout_seconds is not None:
+            seconds = min(seconds, request.timeout_seconds)
+
+        def generate(stop: threading.Event) -> ChatReply:
+            def send(text: str) -> None:
+                if on_event is not None and not stop.is_set():
+                    anyio.from_thread.run_sync(on_event, TextDelta(text=text))
+
+            streams = on_event is not None and self._settings.stream_replies
+            return self._load(stop).generate(request, stop=stop, on_text=send if streams else None)
+
+        try:
+            with anyio.fail_after(seconds):
+                return await self._in_thread(generate)
+        except TimeoutError as error:
+            raise ModelTimeoutError(
+                f"The model {self._source!r} did not finish its reply within {seconds:g} s.",
+                hint="Raise VIDEOBRAIN_REQUEST_TIMEOUT_SECONDS, or serve the model with vLLM.",
+            ) from error
+
+    async def aclose(self) -> None:
+        """End running replies and free the weights; a later call loads the model anew."""
+        for stop in self._stops:
+            stop.set()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._unload)
+
+    async def _in_thread(self, work: Callable[[threading.Event], T]) -> T:
+        stop = threading.Event()
+        self._stops.add(stop)
+        try:
+            return await anyio.to_thread.run_sync(self._alone, work, stop, abandon_on_cancel=True, limiter=self._turn)
+        except Stopped as error:
+            raise ModelError(f"The model {self._source!r} was closed while it was replying.") from error
+        finally:
+            stop.set()
+            self._stops.discard(stop)
+
+    def _alone(self, work: Callable[[threading.Event], T], stop: threading.Event) -> T:
+        while not self._busy.acquire(timeout=_LOCK_POLL_SECONDS):
+            if stop.is_set():
+                raise Stopped
+        try:
+            return work(stop)
+        finally:
+            self._busy.release()
+
+    def _load(self, stop: threading.Event) -> Engine:
+        if self._engine is None:
+            self._engine = Engine.load(self._source, offline=self._settings.offline, stop=stop)
+            if self._given_profile is None:
+                self._profile = self._engine.profile(self._profile)
+        return self._engine
+
+    def _unload(self) -> None:
+        with self._busy:
+            if self._engine is not None:
+                self._engine.free()
+                self._engine = None
