@@ -34,8 +34,6 @@ PATTERN = (
     r"<thinking>[^<]{1,80}</thinking>"
     r"(<tool_call>\{\"start_frame\": [0-9]{1,4}\}</tool_call>|<answer>[A-D]</answer>)"
 )
-    r"<thinking>[^<]{1,80}</thinking>(<tool_call>\{\"start_frame\": [0-9]{1,4}\}</tool_call>|<answer>[A-D]</answer>)"
-)
 
 
 def frame(index: int, colour: tuple[int, int, int], width: int = 64, height: int = 48) -> EncodedFrame:
