@@ -1,0 +1,216 @@
+"""One OpenAI-compatible endpoint: its address and key, one pool of connections, and what goes wrong as our errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+
+from videobrain.errors import ConfigurationError, InvalidReplyError, ModelConnectionError, ModelTimeoutError
+from videobrain.models.failures import ServerWords, read_error_body
+from videobrain.models.retry import PassingFailure
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+T = TypeVar("T")
+
+OPENAI_URL = "https://api.openai.com/v1"
+_CONNECT_SECONDS = 10.0
+_NO_KEY = "none"  # the openai package insists on a key; servers without authentication ignore it
+_URL_HINT = "Is the base URL right? It usually ends in /v1, as in http://localhost:8000/v1."
+
+Refusal = Callable[[int, ServerWords, Mapping[str, str]], Exception]
+"""Makes an error of an HTTP error's status, words (without secrets) and headers."""
+
+
+class Endpoint:
+    """Sends requests through the openai package, without its retries.
+
+    Args:
+        base_url: By default ``OPENAI_BASE_URL``.
+        api_key: By default ``OPENAI_API_KEY``.
+        request_seconds: Time that one request may take.
+
+    Raises:
+        ConfigurationError: The address or the key cannot be one.
+    """
+
+    def __init__(self, base_url: str | None, api_key: str | None, *, request_seconds: float) -> None:
+        self.base_url = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or None)
+        self._api_key = _checked_key(api_key or os.environ.get("OPENAI_API_KEY") or None)
+        self.has_key = self._api_key is not None
+        self._request_seconds = request_seconds
+        self._lock = anyio.Lock()
+        self._client: AsyncOpenAI | None = None
+
+    @property
+    def shown_url(self) -> str:
+        """The address for people, without the query, which may hold a secret."""
+        parts = urlsplit(self.base_url or OPENAI_URL)
+        return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.shown_url!r})"
+
+    def __str__(self) -> str:
+        return f"The model server {self.shown_url}"
+
+    async def get(self, path: str, refusal: Refusal) -> bytes:
+        """The body of a GET request."""
+        client = await self._open()
+
+        async def send() -> bytes:
+            response = await client.get(path, cast_to=_transport().Response)
+            return bytes(response.content)
+
+        return await self._guarded(send, refusal)
+
+    async def post(self, path: str, body: Mapping[str, Any], refusal: Refusal) -> bytes:
+        """The body of the answer to a POST request."""
+        client = await self._open()
+
+        # client.post, not chat.completions.create: that walks all messages once more to transform them, which takes
+        # as long as everything else together (10 ms of the event loop at 56 frames).
+        async def send() -> bytes:
+            response = await client.post(path, cast_to=_transport().Response, body=body)
+            return bytes(response.content)
+
+        return await self._guarded(send, refusal)
+
+    async def stream(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        refusal: Refusal,
+        read: Callable[[AsyncIterator[bytes]], Awaitable[T]],
+    ) -> T:
+        """What `read` makes of the answer to a POST request while it comes in."""
+        client = await self._open()
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
+            import openai
+
+            stream = await client.post(
+                path, cast_to=object, body=body, stream=True, stream_cls=openai.AsyncStream[object]
+            )
+            async with stream:
+                yield stream.response.aiter_bytes()
+
+        async def send() -> T:
+            async with opened() as pieces:
+                return await read(pieces)
+
+        return await self._guarded(send, refusal)
+
+    async def aclose(self) -> None:
+        """Close all connections; a later request opens them again."""
+        client, self._client = self._client, None
+        if client is not None:
+            with anyio.CancelScope(shield=True):
+                await client.close()
+
+    def scrub(self, words: ServerWords) -> ServerWords:
+        """The words without our API key: servers and proxies quote what they were sent."""
+        return ServerWords(self._scrubbed(words.message), self._scrubbed(words.everything))
+
+    def garbage(self, message: str, body: bytes = b"") -> PassingFailure:
+        """The failure of an answer that is not what was asked for."""
+        begins = self.scrub(read_error_body(body)).message[:200]
+        said = f'{message}; it begins "{begins}".' if begins else f"{message}{'' if body else ' (nothing came)'}."
+        return PassingFailure(InvalidReplyError, said, hint=_URL_HINT)
+
+    async def _guarded(self, send: Callable[[], Awaitable[T]], refusal: Refusal) -> T:
+        """Await one request within its time-out; whatever goes wrong becomes one of our errors.
+
+        They are raised after the except clauses, not inside: the openai package's exceptions hold the request with the
+        API key in its headers, and must not come along as context.
+        """
+        import openai
+
+        transport = _transport()
+        seconds = self._request_seconds
+        failure: Exception
+        try:
+            with anyio.fail_after(seconds):
+                return await send()
+        except openai.APIStatusError as error:
+            words = self.scrub(read_error_body(error.response.content))
+            failure = refusal(error.status_code, words, dict(error.response.headers))
+        except (openai.APITimeoutError, transport.TimeoutException, TimeoutError):
+            failure = PassingFailure(
+                ModelTimeoutError,
+                f"{self} did not reply within {seconds:g} s.",
+                hint="A larger request_timeout_seconds (VIDEOBRAIN_REQUEST_TIMEOUT_SECONDS) waits longer.",
+            )
+        except (openai.APIConnectionError, transport.HTTPError) as error:
+            cause = self._scrubbed(_root_cause(error)).rstrip(".")
+            failure = PassingFailure(
+                ModelConnectionError,
+                f"{self} cannot be reached or broke the connection off: {cause}.",
+                hint="Is the server running, and is its address right (OPENAI_BASE_URL, --base-url)?",
+            )
+        raise failure
+
+    async def _open(self) -> AsyncOpenAI:
+        async with self._lock:
+            if self._client is None:
+                # Importing openai takes a good part of a second, and the system's certificates are read from disk.
+                self._client = await anyio.to_thread.run_sync(self._make_client)
+            return self._client
+
+    def _make_client(self) -> AsyncOpenAI:
+        import openai
+
+        return openai.AsyncOpenAI(
+            base_url=self.base_url or OPENAI_URL,
+            api_key=self._api_key or _NO_KEY,
+            max_retries=0,  # ours are visible and bounded in time
+            timeout=openai.Timeout(self._request_seconds, connect=min(_CONNECT_SECONDS, self._request_seconds)),
+        )
+
+    def _scrubbed(self, text: str) -> str:
+        return text.replace(self._api_key, "***") if self._api_key else text
+
+
+def _transport() -> Any:
+    """The package that openai is built on: httpx2 since version 3, httpx before."""
+    import openai
+
+    return importlib.import_module(openai.Timeout.__module__.partition(".")[0])
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
+
+
+def _checked_url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError("The base URL is no http(s) address.", hint="Write it as http://localhost:8000/v1.")
+    if "@" in parts.netloc:  # the transport logs whole addresses
+        raise ConfigurationError("The base URL holds a user name or a password.", hint="Give the secret as API key.")
+    return url
+
+
+def _checked_key(key: str | None) -> str | None:
+    key = key.strip() if key else None
+    if key and not (key.isascii() and key.isprintable()):
+        # The transport would refuse it too, in words that quote it.
+        raise ConfigurationError("The API key holds characters that cannot stand in an HTTP header.")
+    return key or None
