@@ -84,10 +84,20 @@ class EncodedFrame(BaseModel):
         )
 
 
-def resize(pixels: Pixels, size: FrameSize) -> Pixels:
-    """Fit an RGB image into `size`: aspect kept, never enlarged; antialiased."""
+def resize(pixels: Pixels, size: FrameSize | None, *, pixel_aspect: float = 1.0) -> Pixels:
+    """Fit an RGB image into `size`: aspect kept, never enlarged; antialiased.
+
+    One function for all decoders, so that a frame looks the same whichever of them read it.
+
+    Args:
+        pixels: The image.
+        size: The box; None keeps the height and makes the pixels square.
+        pixel_aspect: Width of a pixel of the image over its height.
+    """
     height, width = pixels.shape[:2]
-    target = size.fit(width, height)
+    target = FrameSize(max(1, round(width * pixel_aspect)), height)
+    if size is not None:
+        target = size.fit(*target)
     if target == (width, height):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize(target, Image.Resampling.BICUBIC, reducing_gap=2.0))

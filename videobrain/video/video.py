@@ -1,0 +1,178 @@
+"""One open video: frames by index, decoded, resized and encoded off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from videobrain.video.cache import FrameKey
+from videobrain.video.decoders import Decoder
+from videobrain.video.frame import EncodedFrame, Frame, FrameSize, resize
+from videobrain.video.probe import Scan
+from videobrain.video.pyav import PyAVDecoder
+from videobrain.video.sampling import unique_sorted
+from videobrain.video.source import MediaSource
+from videobrain.video.table import FrameTable, MissingFrames, VideoInfo
+from videobrain.video.work import Job
+
+if TYPE_CHECKING:
+    from videobrain.video.pool import VideoPool
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Video:
+    """A video of a `VideoPool`, which makes it. Its methods may be called by many tasks at once.
+
+    Attributes:
+        key: Key of the content and the stream.
+        info: What is known about the video.
+        table: Which frames there are, and when.
+    """
+
+    def __init__(self, pool: VideoPool, source: MediaSource, scan: Scan) -> None:
+        self.info: VideoInfo = scan.info
+        self.table: FrameTable = scan.table
+        self.key = scan.info.key
+        self._pool = pool
+        self._source = source
+        self._known_missing = scan.missing
+        self._undecodable: set[int] = set()
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"Video({info.source!r}, {info.width}x{info.height}, {len(self)} frames, {info.duration_seconds:.2f} s)"
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def missing(self) -> tuple[MissingFrames, ...]:
+        """What should be there and cannot be decoded, in order of time; grows as decoding finds more."""
+        found: list[MissingFrames] = []
+        runs: list[list[int]] = []
+        for index in sorted(self._undecodable):
+            if runs and index == runs[-1][1]:
+                runs[-1][1] += 1
+            else:
+                runs.append([index, index + 1])
+        seconds = self.table.timestamps_seconds
+        for start, end in runs:
+            end_seconds = float(seconds[end]) if end < len(seconds) else self.table.duration_seconds
+            found.append(
+                MissingFrames(
+                    start_seconds=float(seconds[start]),
+                    end_seconds=end_seconds,
+                    reason="damaged packets that cannot be decoded",
+                    start_frame=start,
+                    end_frame=end,
+                )
+            )
+        return tuple(sorted((*self._known_missing, *found), key=lambda part: part.start_seconds))
+
+    async def frames(
+        self, indices: Sequence[int], *, size: FrameSize | None = None, timeout: float | None = None
+    ) -> list[Frame]:
+        """Decode frames, in one batch sorted by time, each once.
+
+        Args:
+            indices: Frames in any order; duplicates count once.
+            size: Box to fit the frames into; by default they keep their own size.
+            timeout: Seconds it may take; by default ``Settings.decode_timeout_seconds``.
+
+        Returns:
+            RGB frames in order of their index. Undecodable ones are left out and from then on stand in `missing`.
+
+        Raises:
+            IndexError: There is no frame of such an index.
+            DecodeTimeoutError: It took too long.
+        """
+        wanted = self._check(indices)
+        if not wanted:
+            return []
+        return await self._run(timeout, lambda job: self._decode(wanted, size, job, lambda frame: frame))
+
+    async def encoded(
+        self, indices: Sequence[int], *, size: FrameSize, timeout: float | None = None
+    ) -> list[EncodedFrame]:
+        """The same as JPEG, from the pool's cache where they are there. A frame that several ask for is made once."""
+        wanted = self._check(indices)
+        quality = self._pool.settings.jpeg_quality
+        keys = [FrameKey(self.key, index, size, quality) for index in wanted]
+
+        async def make(keys: list[FrameKey]) -> dict[FrameKey, EncodedFrame]:
+            mine = [key.frame_index for key in keys]
+            made = await self._run(
+                timeout,
+                lambda job: self._decode(mine, size, job, lambda frame: EncodedFrame.encode(frame, quality=quality)),
+            )
+            return {FrameKey(self.key, frame.frame_index, size, quality): frame for frame in made}
+
+        found = await self._pool.cache.get_many(keys, make)
+        return [found[key] for key in keys if key in found]
+
+    async def stream_frames(
+        self, indices: Sequence[int], *, size: FrameSize | None = None, batch: int = 16
+    ) -> AsyncIterator[list[Frame]]:
+        """Frames in batches; the next batch is decoded while the caller works on the one before.
+
+        Close the iterator (``contextlib.aclosing``) if it is left early. Undecodable frames are left out; a batch may
+        be empty. Nothing enters the cache: a long video's frames would drive out those that are looked at.
+        """
+        wanted = self._check(indices)
+        batches = [wanted[i : i + batch] for i in range(0, len(wanted), batch)]
+        ahead: asyncio.Task[list[Frame]] | None = None
+        try:
+            for part in [*batches, []]:
+                ready, ahead = ahead, asyncio.create_task(self.frames(part, size=size)) if part else None
+                if ready is not None:
+                    yield await ready
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.wait([ahead])
+                if not ahead.cancelled():
+                    ahead.exception()  # seen, though nobody wants it any more
+
+    def _check(self, indices: Sequence[int]) -> list[int]:
+        wanted = unique_sorted(indices)
+        if wanted and (wanted[0] < 0 or wanted[-1] >= len(self)):
+            bad = wanted[0] if wanted[0] < 0 else wanted[-1]
+            raise IndexError(f"There is no frame {bad} in {self.info.source}: it has {len(self)}.")
+        return [index for index in wanted if index not in self._undecodable]
+
+    async def _run(self, timeout: float | None, work: Callable[[Job], T]) -> T:
+        seconds = self._pool.settings.decode_timeout_seconds if timeout is None else timeout
+        return await self._pool.run(Job(seconds, f"Decoding frames of {self.info.source}"), work)
+
+    def _decode(
+        self, wanted: list[int], size: FrameSize | None, job: Job, finish: Callable[[Frame], T]
+    ) -> list[T]:  # in a worker thread
+        done: list[T] = []
+        seen: set[int] = set()
+        with self._pool.decoders.borrow(self.key, wanted[0], self._open_decoder) as decoder:
+            for index, pixels in decoder.read(wanted, job):
+                job.check()
+                seen.add(index)
+                fitted = resize(pixels, size, pixel_aspect=self._upright_aspect)
+                done.append(finish(Frame(index, float(self.table.timestamps_seconds[index]), fitted)))
+        self._undecodable.update(set(wanted) - seen)
+        return done
+
+    @property
+    def _upright_aspect(self) -> float:
+        """Pixel aspect after rotation."""
+        aspect = self.info.pixel_aspect
+        return 1 / aspect if self.info.rotation in (90, 270) else aspect
+
+    def _open_decoder(self) -> Decoder:
+        self._source.check_unchanged()
+        return PyAVDecoder(self._source, self.info.stream_index, self.table, self.info.rotation)
+
+    def _replace_source(self, source: MediaSource) -> None:
+        """The same content was found at another place, or at the same place anew."""
+        self._source = source

@@ -1,0 +1,78 @@
+"""Blocking work in threads that can be cancelled and has a deadline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from videobrain.errors import DecodeTimeoutError
+
+T = TypeVar("T")
+
+_GRACE_SECONDS = 1.0
+"""What a thread gets beyond its deadline to notice it by itself before it is abandoned."""
+
+
+class JobCancelledError(Exception):
+    """The caller of a job went away. Raised in the job's thread only, where nobody waits for it any more."""
+
+
+class Job:
+    """One piece of blocking work. Its thread calls `check` between packets, so that it ends soon after `cancel`.
+
+    Args:
+        seconds: Time the work may take.
+        what: What is being done, for the error.
+    """
+
+    def __init__(self, seconds: float, what: str) -> None:
+        self.seconds = seconds
+        self.what = what
+        self._deadline = time.monotonic() + seconds
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """Ask the thread to end. May be called from any thread, more than once."""
+        self._cancelled.set()
+
+    def check(self) -> None:
+        """Called by the thread.
+
+        Raises:
+            JobCancelledError: Nobody waits for the result.
+            DecodeTimeoutError: The deadline is past.
+        """
+        if self._cancelled.is_set():
+            raise JobCancelledError
+        if time.monotonic() > self._deadline:
+            raise self.timeout()
+
+    def timeout(self) -> DecodeTimeoutError:
+        """The error of a passed deadline."""
+        return DecodeTimeoutError(
+            f"{self.what} took longer than {self.seconds:g} s.",
+            hint="Allow more with VIDEOBRAIN_DECODE_TIMEOUT_SECONDS (decode_timeout_seconds).",
+        )
+
+
+async def run_job(job: Job, function: Callable[[], T], *, limiter: anyio.CapacityLimiter) -> T:
+    """Run `function` in a worker thread until it is done, its deadline passes, or the caller is cancelled.
+
+    A thread that is left behind ends at its next `Job.check`; it counts against `limiter` until then.
+    """
+
+    def body() -> T:
+        job.check()
+        return function()
+
+    try:
+        with anyio.move_on_after(job.seconds + _GRACE_SECONDS):
+            return await anyio.to_thread.run_sync(body, abandon_on_cancel=True, limiter=limiter)
+    finally:
+        job.cancel()
+    raise job.timeout()
