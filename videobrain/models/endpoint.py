@@ -184,7 +184,8 @@ def _transport() -> Any:
     """The package that openai is built on: httpx2 since version 3, httpx before."""
     import openai
 
-    return importlib.import_module(openai.Timeout.__module__.partition(".")[0])
+    # The class itself claims to be of openai, which renames what it re-exports.
+    return importlib.import_module(openai.Timeout.__init__.__module__.partition(".")[0])
 
 
 def _root_cause(error: BaseException) -> str:

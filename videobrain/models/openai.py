@@ -32,7 +32,8 @@ class OpenAIModel:
 
     `profile` is refined by `capacity`: a server that turns out to be vLLM can constrain replies, and an alias shows
     which model it stands for. It changes once more where the server refuses a parameter (such as a temperature),
-    which is then left out. All connections belong to one pool and to the event loop of the first request, until `aclose`.
+    which is then left out. All connections belong to one pool and to the event loop of the first request, until
+    `aclose`.
 
     A streamed reply that breaks off is asked for again from its beginning: after a `RequestRetried` event the text
     deltas before it are void.
