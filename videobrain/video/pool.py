@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from types import TracebackType
@@ -10,7 +11,7 @@ from weakref import WeakValueDictionary
 
 import anyio
 
-from videobrain.errors import VideoError
+from videobrain.errors import MissingDependencyError, VideoError
 from videobrain.result import VideoSource
 from videobrain.settings import Settings
 from videobrain.video.cache import FrameCache
@@ -18,8 +19,11 @@ from videobrain.video.decoders import DecoderPool
 from videobrain.video.probe import Scan, scan
 from videobrain.video.source import MediaSource, resolve_source
 from videobrain.video.table import VideoInfo
+from videobrain.video.torchcodec import import_torchcodec
 from videobrain.video.video import Video
 from videobrain.video.work import Job, JobCancelledError, run_job
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -47,6 +51,7 @@ class VideoPool:
         self._opening: dict[str, anyio.Lock] = {}
         self._jobs: set[Job] = set()
         self._closed = False
+        self._torchcodec: bool | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -87,6 +92,33 @@ class VideoPool:
         finally:
             if not lock.statistics().tasks_waiting and not lock.locked():
                 self._opening.pop(media.content_key, None)
+
+    async def prepare(self) -> None:
+        """Load the decoder's packages, which takes seconds and would count as time of the first frame otherwise.
+
+        Raises:
+            MissingDependencyError: ``decoder="torchcodec"``, and it does not work here.
+        """
+        await anyio.to_thread.run_sync(self.torchcodec_works)
+
+    def torchcodec_works(self) -> bool:
+        """Whether torchcodec is wanted and installed with the FFmpeg libraries it needs. Imports it; for threads.
+
+        Raises:
+            MissingDependencyError: ``decoder="torchcodec"``, and it does not work here.
+        """
+        if self._torchcodec is None:
+            self._torchcodec = self.settings.decoder != "pyav"
+            try:
+                if self._torchcodec:
+                    import_torchcodec()
+            except MissingDependencyError as error:
+                if self.settings.decoder == "torchcodec":
+                    self._torchcodec = None
+                    raise
+                logger.info("PyAV decodes: %s", error)
+                self._torchcodec = False
+        return self._torchcodec
 
     async def run(self, job: Job, work: Callable[[Job], T]) -> T:
         """Run blocking `work` in one of the pool's threads."""

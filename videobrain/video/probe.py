@@ -149,7 +149,7 @@ def _number(
         rate = stream.guessed_rate or stream.average_rate or Fraction(25)
         return FrameTable(np.arange(len(pts)) / float(rate), pts, keys, len(pts) / float(rate), base, ordinal=True), []
     start = _start(container, stream, int(pts[0]))
-    seconds: npt.NDArray[np.float64] = pts * float(base) - start
+    seconds = pts.astype(np.float64) * float(base) - start
     step = float(np.median(np.diff(seconds))) if len(pts) > 1 else 1 / float(stream.guessed_rate or 25)
     end = max(shown.end * float(base) - start, float(seconds[-1]))
     table = FrameTable(seconds, pts, keys, end if end > seconds[-1] else float(seconds[-1]) + step, base)

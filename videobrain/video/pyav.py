@@ -17,8 +17,6 @@ from videobrain.video.work import Job
 
 logger = logging.getLogger(__name__)
 
-_SEEK_GAIN = 4
-"""Frames that a seek must spare to be worth the emptying of the decoder's pipeline."""
 _READ_ERRORS = 16
 """Failing reads in a row after which a stream counts as ended."""
 _START = -(2**63)
@@ -118,11 +116,7 @@ class PyAVDecoder:
 
     def cost(self, index: int) -> int:
         """Frames that have to be decoded to reach this one from where the decoder stands."""
-        key = self._table.keyframe_before(index) or 0
-        position = self._position()
-        if position is None or index < position:
-            return index - key + _SEEK_GAIN
-        return min(index - position, index - key + _SEEK_GAIN)
+        return self._table.cost(index, self._position())
 
     def read(self, indices: Sequence[int], job: Job) -> Iterator[tuple[int, Pixels]]:
         """RGB images, upright and with the stream's own pixel aspect, of sorted unique indices.
@@ -157,8 +151,7 @@ class PyAVDecoder:
         if self._last is not None and self._last[0] == pts:
             return self._last[1]
         key = self._table.keyframe_before(index)
-        position = self._position()
-        if position is None or index < position or (key is not None and key - position > _SEEK_GAIN):
+        if self._table.seek_pays(index, self._position()):
             self._go_to(key)
         frame = self._advance(pts)
         if frame is not None:

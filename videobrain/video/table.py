@@ -13,13 +13,17 @@ _TOLERANCE_SECONDS = 1e-6
 """A time that a caller computed from a frame's own timestamp must find that frame."""
 
 
+_SEEK_FRAMES = 4
+"""Frames that could be decoded while a seek empties and fills the decoder's pipeline."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameTable:
     """Every frame of a video stream in presentation order; immutable.
 
     Attributes:
         timestamps_seconds: When each frame is shown, in seconds from the container's start; float64, shape (n,).
-        pts: The same in units of `time_base`, as libav gives it, or where `ordinal` the frame's number; int64, shape (n,).
+        pts: The same in units of `time_base`, as libav gives it; int64, shape (n,). Frame numbers where `ordinal`.
         keyframes: Frames at which decoding can begin; bool, shape (n,).
         duration_seconds: End of the last frame, from the container's start.
         time_base: Unit of `pts`.
@@ -60,6 +64,24 @@ class FrameTable:
         """The last keyframe at or before a frame; None where the stream begins within a group of pictures."""
         position = int(np.searchsorted(self._keyframe_indices, index, side="right")) - 1
         return int(self._keyframe_indices[position]) if position >= 0 else None
+
+    def seek_pays(self, index: int, position: int | None) -> bool:
+        """Whether a decoder that has just given frame `position` should seek to a keyframe on its way to `index`."""
+        if position is None or index < position:
+            return True
+        key = self.keyframe_before(index)
+        return key is not None and key - position > _SEEK_FRAMES
+
+    def cost(self, index: int, position: int | None) -> int:
+        """Frames that such a decoder has to decode to reach `index`."""
+        sought = self.seek_pays(index, position)
+        return index - self.decoding_start(index, position) + (_SEEK_FRAMES if sought else 0)
+
+    def decoding_start(self, index: int, position: int | None) -> int:
+        """The frame at which such a decoder begins on its way to `index`."""
+        if position is None or self.seek_pays(index, position):
+            return self.keyframe_before(index) or 0
+        return position
 
 
 class MissingFrames(BaseModel):

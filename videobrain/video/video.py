@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from videobrain.video.cache import FrameKey
 from videobrain.video.decoders import Decoder
@@ -15,6 +15,7 @@ from videobrain.video.pyav import PyAVDecoder
 from videobrain.video.sampling import unique_sorted
 from videobrain.video.source import MediaSource
 from videobrain.video.table import FrameTable, MissingFrames, VideoInfo
+from videobrain.video.torchcodec import TorchcodecDecoder, TorchcodecMismatchError, can_read, same_pixels
 from videobrain.video.work import Job
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Video:
         self._source = source
         self._known_missing = scan.missing
         self._undecodable: set[int] = set()
+        self._decoder: Literal["torchcodec", "pyav"] | None = None  # None: nothing has been decoded yet
+        self._verified = False
 
     def __repr__(self) -> str:
         info = self.info
@@ -49,6 +52,11 @@ class Video:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def decoder(self) -> str | None:
+        """Which decoder reads this video, ``torchcodec`` or ``pyav``; None before its first frame."""
+        return self._decoder
 
     @property
     def missing(self) -> tuple[MissingFrames, ...]:
@@ -154,14 +162,38 @@ class Video:
     ) -> list[T]:  # in a worker thread
         done: list[T] = []
         seen: set[int] = set()
-        with self._pool.decoders.borrow(self.key, wanted[0], self._open_decoder) as decoder:
-            for index, pixels in decoder.read(wanted, job):
-                job.check()
-                seen.add(index)
-                fitted = resize(pixels, size, pixel_aspect=self._upright_aspect)
-                done.append(finish(Frame(index, float(self.table.timestamps_seconds[index]), fitted)))
+        while True:
+            rest = [index for index in wanted if index not in seen]
+            try:
+                with self._pool.decoders.borrow(self.key, wanted[0], self._open_decoder) as decoder:
+                    self._verify(decoder, wanted[len(wanted) // 2], job)
+                    for index, pixels in decoder.read(rest, job):
+                        job.check()
+                        seen.add(index)
+                        fitted = resize(pixels, size, pixel_aspect=self._upright_aspect)
+                        done.append(finish(Frame(index, float(self.table.timestamps_seconds[index]), fitted)))
+            except TorchcodecMismatchError as error:
+                logger.info("%s is read by PyAV: torchcodec: %s", self.info.source, error)
+                self._decoder = "pyav"
+                self._pool.decoders.forget(self.key)
+                continue
+            break
         self._undecodable.update(set(wanted) - seen)
         return done
+
+    def _verify(self, decoder: Decoder, index: int, job: Job) -> None:
+        """Compare one frame of torchcodec with PyAV's before its first use on this video."""
+        if decoder.name != "torchcodec" or self._verified:
+            return
+        reference = PyAVDecoder(self._source, self.info.stream_index, self.table, self.info.rotation)
+        try:
+            expected = dict(reference.read([index], job)).get(index)
+        finally:
+            reference.close()
+        for _, pixels in decoder.read([index], job):
+            if expected is None or not same_pixels(expected, pixels):
+                raise TorchcodecMismatchError(f"pixels of frame {index} are not PyAV's")
+        self._verified = True
 
     @property
     def _upright_aspect(self) -> float:
@@ -171,6 +203,11 @@ class Video:
 
     def _open_decoder(self) -> Decoder:
         self._source.check_unchanged()
+        if self._decoder is None:
+            usable = can_read(self._source, self.info, self.table) and self._pool.torchcodec_works()
+            self._decoder = "torchcodec" if usable else "pyav"
+        if self._decoder == "torchcodec":
+            return TorchcodecDecoder(self._source, self.info, self.table)
         return PyAVDecoder(self._source, self.info.stream_index, self.table, self.info.rotation)
 
     def _replace_source(self, source: MediaSource) -> None:

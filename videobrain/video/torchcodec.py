@@ -1,0 +1,122 @@
+"""Decoding with torchcodec, frame by frame and by time, each frame checked against the frame table.
+
+Asked by index, torchcodec counts what the file's own index says, which is not always what is shown (hidden frames, edit
+lists). Asked by time in its approximate mode it needs no scan of the file, and is as fast as in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from videobrain.errors import MissingDependencyError
+from videobrain.video.container import DECODER_THREADS
+from videobrain.video.frame import Pixels
+from videobrain.video.source import MediaSource
+from videobrain.video.table import FrameTable, VideoInfo
+from videobrain.video.work import Job
+
+_STEP_PIXELS = 100_000_000
+"""Pixels that one call may decode on its way to a frame (some 0.3 s): a call cannot be cancelled."""
+_MEAN_DIFFERENCE = 1.0
+_MAX_DIFFERENCE = 16
+"""How far torchcodec's pixels may be from PyAV's, which may carry another version of FFmpeg. With the same version
+sound 8-bit files give equal pixels; on 10-bit files torchcodec is off by more than 100."""
+
+
+class TorchcodecMismatchError(Exception):
+    """torchcodec does not read this file, or not as the frame table says. Never leaves the video room."""
+
+
+def import_torchcodec() -> Any:
+    """The class ``torchcodec.decoders.VideoDecoder``.
+
+    Raises:
+        MissingDependencyError: torchcodec, or the FFmpeg libraries that it needs, are not installed.
+    """
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except ImportError as error:
+        raise MissingDependencyError(f"torchcodec cannot be imported: {error}.", extra="local") from error
+    except (RuntimeError, OSError) as error:  # what torchcodec raises where no libavcodec can be loaded
+        raise MissingDependencyError(
+            "torchcodec finds no FFmpeg libraries.",
+            hint="Install FFmpeg (apt-get install ffmpeg), or set VIDEOBRAIN_DECODER=pyav.",
+        ) from error
+    return VideoDecoder
+
+
+def can_read(source: MediaSource, info: VideoInfo, table: FrameTable) -> bool:
+    """Whether torchcodec may be tried: 8 bits, real times, and no URL (it cannot be told what libav may open)."""
+    return source.url is None and info.bit_depth == 8 and not table.ordinal
+
+
+def same_pixels(first: Pixels, second: Pixels) -> bool:
+    """Whether two decoders' images of a frame agree."""
+    if first.shape != second.shape:
+        return False
+    difference = np.abs(first.astype(np.int16) - second)
+    return bool(difference.max() <= _MAX_DIFFERENCE and difference.mean() <= _MEAN_DIFFERENCE)
+
+
+class TorchcodecDecoder:
+    """An open stream that gives frames by index. Raises `TorchcodecMismatchError` where it cannot be trusted."""
+
+    name = "torchcodec"
+
+    def __init__(self, source: MediaSource, info: VideoInfo, table: FrameTable) -> None:
+        self._table = table
+        self._position: int | None = None
+        self._step = max(8, _STEP_PIXELS // (info.coded_width * info.coded_height))
+        video_decoder = import_torchcodec()
+        try:
+            self._decoder = video_decoder(
+                source.data if source.data is not None else f"file:{source.path}",
+                stream_index=info.stream_index,
+                dimension_order="NHWC",
+                num_ffmpeg_threads=DECODER_THREADS,
+                device="cpu",
+                seek_mode="approximate",
+            )
+        except (RuntimeError, ValueError) as error:
+            raise TorchcodecMismatchError(str(error)) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._decoder = None
+
+    def cost(self, index: int) -> int:
+        """Frames that have to be decoded to reach this one from where the decoder stands."""
+        return self._table.cost(index, self._position)
+
+    def read(self, indices: Sequence[int], job: Job) -> Iterator[tuple[int, Pixels]]:
+        """RGB images, upright and with the stream's own pixel aspect, of sorted unique indices.
+
+        Raises:
+            TorchcodecMismatchError: A frame does not come, or another one does.
+        """
+        for index in indices:
+            # Stepping stones bound what a single call decodes where keyframes are far apart.
+            base = self._table.decoding_start(index, self._position)
+            for stone in range(base + self._step, index, self._step):
+                job.check()
+                self._read(stone)
+            job.check()
+            yield index, self._read(index)
+
+    def _read(self, index: int) -> Pixels:
+        table = self._table
+        seconds = float(table.pts[index] * table.time_base)
+        following = float(table.pts[index + 1] * table.time_base) if index + 1 < len(table) else seconds + 0.002
+        try:
+            # Past the frame's very start, which rounding could put before it.
+            frame = self._decoder.get_frame_played_at(seconds + min(0.001, (following - seconds) / 4))
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise TorchcodecMismatchError(f"frame {index}: {error}") from error
+        if abs(frame.pts_seconds - seconds) > max(1e-5, (following - seconds) / 4):
+            raise TorchcodecMismatchError(f"frame {index} is at {seconds} s, it gave {frame.pts_seconds} s")
+        self._position = index
+        pixels: Pixels = frame.data.numpy()
+        return pixels
