@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from videobrain.errors import TraceError, VideoBrainError
+from videobrain.errors import TraceError
 from videobrain.limits import Limits
 
 if TYPE_CHECKING:
@@ -95,6 +95,12 @@ class Answer(BaseModel):
             )
         return self._trace
 
+    def without_frames(self) -> Answer:
+        """The same answer, its trace without the frames' bytes: small, but a report of it has no pictures."""
+        answer = self.model_copy()
+        answer._trace = self.trace.without_frames()
+        return answer
+
     def save_report(self, path: str | Path) -> Path:
         """Write the run as one self-contained HTML page; returns its path."""
         from videobrain.report import save_report  # the report reads traces, so it lives upstairs
@@ -127,4 +133,5 @@ class Outcome:
 
     question: Question
     answer: Answer | None = None
-    error: VideoBrainError | None = None
+    error: Exception | None = None
+    """A `VideoBrainError`, or what a tool or strategy of the user's own raised."""

@@ -1,1 +1,80 @@
 """The loop: grammar, prompts, Episode, runner, events, trace, strategies."""
+
+from videobrain.agent.choices import parse_choice
+from videobrain.agent.episode import (
+    AskModel,
+    CallTool,
+    Conclusion,
+    Episode,
+    EpisodeConfig,
+    Finish,
+    Step,
+    StopReason,
+    ToolOutcome,
+)
+from videobrain.agent.events import (
+    EpisodeStarted,
+    Event,
+    Finished,
+    FramesPlanned,
+    LimitReached,
+    MessageAdded,
+    ReplyCorrected,
+    ReplyDelta,
+    ReplyReceived,
+    RequestRetrying,
+    RequestStarted,
+    RunStarted,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    WarningRaised,
+)
+from videobrain.agent.grammar import parse_reply, reply_pattern, violations
+from videobrain.agent.plan import FramePlan, plan_frames
+from videobrain.agent.prompts import PromptProfile, prompt_profile
+from videobrain.agent.runner import Run, Strategy
+from videobrain.agent.strategies import UniformStrategy, VideoBrainStrategy, resolve_strategy
+from videobrain.agent.trace import Trace
+
+__all__ = [
+    "AskModel",
+    "CallTool",
+    "Conclusion",
+    "Episode",
+    "EpisodeConfig",
+    "EpisodeStarted",
+    "Event",
+    "Finish",
+    "Finished",
+    "FramePlan",
+    "FramesPlanned",
+    "LimitReached",
+    "MessageAdded",
+    "PromptProfile",
+    "ReplyCorrected",
+    "ReplyDelta",
+    "ReplyReceived",
+    "RequestRetrying",
+    "RequestStarted",
+    "Run",
+    "RunStarted",
+    "Step",
+    "StopReason",
+    "Strategy",
+    "ToolFinished",
+    "ToolOutcome",
+    "ToolProgress",
+    "ToolStarted",
+    "Trace",
+    "UniformStrategy",
+    "VideoBrainStrategy",
+    "WarningRaised",
+    "parse_choice",
+    "parse_reply",
+    "plan_frames",
+    "prompt_profile",
+    "reply_pattern",
+    "resolve_strategy",
+    "violations",
+]

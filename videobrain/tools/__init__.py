@@ -1,1 +1,26 @@
-"""What the model may do."""
+"""What the model may do: tools, their context, the sampling tools of the paper."""
+
+from videobrain.tools.context import FrameAccess, Remaining, SearchFrames, ToolContext
+from videobrain.tools.registry import default_tools, find_tool, resolve_tools
+from videobrain.tools.sampling import clip_sample, uniform_sample
+from videobrain.tools.spec import RepeatRule, ToolError, ToolResult, ToolRetry, ToolSpec
+from videobrain.tools.tool import Tool, tool
+
+__all__ = [
+    "FrameAccess",
+    "Remaining",
+    "RepeatRule",
+    "SearchFrames",
+    "Tool",
+    "ToolContext",
+    "ToolError",
+    "ToolResult",
+    "ToolRetry",
+    "ToolSpec",
+    "clip_sample",
+    "default_tools",
+    "find_tool",
+    "resolve_tools",
+    "tool",
+    "uniform_sample",
+]

@@ -1,0 +1,228 @@
+"""The reply grammar of VideoBrain: reading replies tolerantly, judging them strictly, constraining them.
+
+A reply is ``<thinking>…</thinking>`` followed by one ``<tool_call>{"name": …, "arguments": {…}}</tool_call>`` or one
+``<answer>…</answer>`` (arXiv 2602.04094). `parse_reply` reads what models really write; `violations` applies the
+format rules of the paper to a whole trajectory; `reply_pattern` is the grammar as a regular expression.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from videobrain.agent.json_pattern import json_pattern
+from videobrain.tools.spec import ToolSpec
+
+_TAG = re.compile(r"<(/?)\s*(thinking|think|tool_call|answer)\s*>", re.IGNORECASE)
+_FENCE = re.compile(r"```(?:[a-zA-Z_]*)\s*\n?(.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class CallText:
+    """A tool call as it was read, before it is held against the tools.
+
+    Attributes:
+        name: The tool's name; empty where none could be read.
+        arguments: The arguments object.
+        problem: Why it is no call; empty where it is one.
+    """
+
+    name: str = ""
+    arguments: Mapping[str, Any] | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedReply:
+    """What was found in a reply, in the order found.
+
+    Attributes:
+        thinking: Texts of the thinking.
+        calls: Tool calls.
+        answers: Texts of the answers.
+        unclosed: A tag was still open at the end.
+        outside: Text outside of any tag.
+    """
+
+    thinking: tuple[str, ...] = ()
+    calls: tuple[CallText, ...] = ()
+    answers: tuple[str, ...] = ()
+    unclosed: bool = False
+    outside: str = ""
+
+
+def parse_reply(text: str) -> ParsedReply:
+    """Read a reply tolerantly.
+
+    Accepted beside the grammar: ``<think>`` for ``<thinking>``, tags in capitals, a thinking that is not closed
+    before the call or answer, a last tag that is not closed, a call as fenced or bare JSON without tags.
+    """
+    found: dict[str, list[str]] = {"thinking": [], "tool_call": [], "answer": []}
+    outside: list[str] = []
+    position, unclosed = 0, False
+    opened: tuple[str, int] | None = None
+    for tag in _TAG.finditer(text):
+        kind = "thinking" if tag[2].lower().startswith("think") else tag[2].lower()
+        closing = bool(tag[1])
+        if opened is None:
+            outside.append(text[position : tag.start()])
+            if closing and kind == "thinking":  # the opening tag stood in the prompt, as with some chat templates
+                found[kind].append("".join(outside).strip())
+                outside.clear()
+            elif not closing:
+                opened = (kind, tag.end())
+            position = tag.end()
+        elif closing and kind == opened[0]:
+            found[kind].append(text[opened[1] : tag.start()].strip())
+            opened, position = None, tag.end()
+        elif not closing and opened[0] == "thinking" and kind != "thinking":
+            found["thinking"].append(text[opened[1] : tag.start()].strip())
+            opened, position = (kind, tag.end()), tag.end()
+        # anything else stands inside the open tag, such as a quoted tag within a thought
+    if opened is None:
+        outside.append(text[position:])
+    else:
+        found[opened[0]].append(text[opened[1] :].strip())
+        unclosed = True
+    loose = "".join(outside).strip()
+    calls = [read_call(call) for call in found["tool_call"]]
+    if not calls and not found["answer"]:
+        calls = _calls_without_tags(loose)
+    return ParsedReply(tuple(found["thinking"]), tuple(calls), tuple(found["answer"]), unclosed, loose)
+
+
+def read_call(text: str) -> CallText:
+    """Read the JSON of a tool call, fenced or not."""
+    fenced = _FENCE.search(text)
+    body = (fenced[1] if fenced else text).strip()
+    if not body:
+        return CallText(problem="the tool call is empty")
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        return CallText(problem=f"the tool call is not valid JSON: {reason}")
+    return call_from(value)
+
+
+def call_from(value: object) -> CallText:
+    """Read a decoded tool call: an object with ``name`` and ``arguments``."""
+    if not isinstance(value, dict):
+        return CallText(problem='the tool call must be a JSON object with "name" and "arguments"')
+    name = value.get("name")
+    arguments = value.get("arguments", value.get("parameters"))
+    if not isinstance(name, str) or not name:
+        return CallText(problem='the tool call has no "name"')
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            return CallText(name=name, problem='"arguments" is not valid JSON')
+    if not isinstance(arguments, dict):
+        return CallText(name=name, problem='"arguments" must be a JSON object')
+    return CallText(name=name, arguments=arguments)
+
+
+def _calls_without_tags(text: str) -> list[CallText]:
+    bodies = [match[1] for match in _FENCE.finditer(text)] or ([text] if text.startswith("{") else [])
+    calls = [read_call(body) for body in bodies if '"name"' in body]
+    return [call for call in calls if not call.problem or call.name]
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def violations(replies: Sequence[str], tools: Sequence[ToolSpec], *, thinking: bool = True) -> list[str]:
+    """Hold a trajectory against the format rules of the paper, strictly.
+
+    Args:
+        replies: All replies of the model, in order, as generated.
+        tools: The tools that were offered.
+        thinking: Whether visible thinking is part of the form (False for native function calling).
+
+    Returns:
+        One sentence for each broken rule, empty for a valid trajectory.
+    """
+    text = "\n".join(replies)
+    broken: list[str] = []
+    for kind in ("thinking", "tool_call", "answer"):
+        if text.count(f"<{kind}>") != text.count(f"</{kind}>"):
+            broken.append(f"<{kind}> tags do not balance")
+    sections = {
+        kind: [body.strip() for body in re.findall(f"<{kind}>(.*?)</{kind}>", text, re.DOTALL)]
+        for kind in ("thinking", "tool_call", "answer")
+    }
+    if thinking and len(sections["thinking"]) != len(sections["tool_call"]) + len(sections["answer"]):
+        broken.append("there is not one thinking for each tool call and answer")
+    broken += [f"an empty {kind}" for kind, bodies in sections.items() if not all(bodies)]
+    if not sections["answer"]:
+        broken.append("there is no answer")
+    known = {tool.name: tool for tool in tools}
+    earlier: dict[str, list[Mapping[str, Any]]] = {}
+    for body in filter(None, sections["tool_call"]):
+        broken += _call_violations(body, known, earlier)
+    return broken
+
+
+def _call_violations(
+    body: str, known: Mapping[str, ToolSpec], earlier: dict[str, list[Mapping[str, Any]]]
+) -> list[str]:
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return ["a tool call is not valid JSON"]
+    if not isinstance(value, dict) or not isinstance(value.get("arguments"), dict):
+        return ["a tool call is not an object with a name and an arguments object"]
+    name, arguments = value.get("name"), value["arguments"]
+    if not isinstance(name, str) or name not in known:
+        return [f"a call of the unknown tool {name!r}"]
+    tool = known[name]
+    if problems := tool.problems(arguments):
+        return [f"a call of {name}: {problem}" for problem in problems]
+    repeated = tool.repeated(arguments, earlier.get(name, ()))
+    earlier.setdefault(name, []).append(arguments)
+    return [f"a repeated call of {name}"] if repeated else []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def reply_pattern(
+    tools: Sequence[ToolSpec],
+    *,
+    options: int = 0,
+    output_schema: Mapping[str, Any] | None = None,
+    may_answer: bool = True,
+    thinking_characters: int = 400,
+    answer_characters: int = 400,
+) -> str:
+    """The grammar as a regular expression for constrained decoding, with bounded lengths.
+
+    Args:
+        tools: The tools that may be called now; none on the last turn.
+        options: Number of options of a multiple-choice question; the answer is then one letter.
+        output_schema: JSON schema of the answer, where one is asked for.
+        may_answer: Whether an answer is allowed now.
+        thinking_characters: Bound on the length of the thinking.
+        answer_characters: Bound on the length of an open-ended answer and of strings in arguments.
+    """
+    branches = []
+    for tool in tools:
+        arguments = json_pattern(tool.parameters, characters=answer_characters)
+        branches.append(rf'<tool_call>\{{"name": "{re.escape(tool.name)}", "arguments": {arguments}\}}</tool_call>')
+    if may_answer or not branches:
+        if options:
+            answer = f"[A-{chr(ord('A') + options - 1)}]"
+        elif output_schema is not None:
+            answer = json_pattern(output_schema, characters=answer_characters)
+        else:
+            answer = rf"[^<>\s][^<>]{{0,{answer_characters - 1}}}"
+        branches.append(f"<answer>{answer}</answer>")
+    return rf"<thinking>[^<>\s][^<>]{{0,{thinking_characters - 1}}}</thinking>\n(?:{'|'.join(branches)})"

@@ -1,0 +1,426 @@
+"""The front door: `VideoBrain` wires the rooms together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import anyio
+from anyio.abc import ObjectReceiveStream
+from pydantic import TypeAdapter, ValidationError
+
+from videobrain.agent import Event, RequestStarted, Run, Strategy, resolve_strategy
+from videobrain.agent.choices import LETTERS
+from videobrain.blocking import LoopThread
+from videobrain.errors import ConfigurationError, EncoderUnavailableError, VideoBrainError
+from videobrain.index import FrameEncoder, FrameHit, FrameIndex
+from videobrain.limits import Limits
+from videobrain.models import ChatModel, resolve_model
+from videobrain.resources import Resources
+from videobrain.result import Answer, Outcome, Question, VideoSource
+from videobrain.settings import Settings
+from videobrain.tools import SearchFrames, Tool, ToolError, resolve_tools
+
+_LOGGER = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class VideoBrain:
+    """Answers questions about videos.
+
+    Use it as an asynchronous context manager, one per application: decoders, frames, indexes, connections and a
+    managed model server are then shared by all questions and freed at the end. Without ``async with`` each call sets
+    up and cleans up for itself.
+
+        async with VideoBrain("openai:Qwen/Qwen3-VL-8B-Instruct", base_url="http://localhost:8000/v1") as brain:
+            answer = await brain.ask("match.mp4", "Who scores first?")
+
+    Args:
+        model: ``openai:NAME``, ``vllm:ID_OR_DIR``, ``local:ID_OR_DIR``, or a `ChatModel` (which its maker closes). By
+            default ``VIDEOBRAIN_MODEL``, else the one model of the server at `base_url` or ``OPENAI_BASE_URL``.
+        base_url: Address of an OpenAI-compatible server.
+        api_key: Its key; by default ``OPENAI_API_KEY``.
+        tools: What the model may do, or names of tools; by default `uniform_sample` and `clip_sample`.
+        encoder: What embeds frames for `clip_sample`: an open_clip model or a `FrameEncoder`.
+        strategy: ``videobrain``, ``uniform-N``, or a `Strategy`.
+        limits: Limits of every question that brings none.
+        settings: By default those of the environment.
+
+    Raises:
+        ConfigurationError: A string names no model, tool or strategy.
+    """
+
+    def __init__(
+        self,
+        model: str | ChatModel | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        tools: Sequence[Tool[Any] | str] | None = None,
+        encoder: str | FrameEncoder | None = None,
+        strategy: str | Strategy = "videobrain",
+        limits: Limits | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.limits = limits or Limits()
+        self.tools = tuple(resolve_tools(tools))
+        self.strategy = resolve_strategy(strategy)
+        self._model = model
+        self._base_url = base_url
+        self._api_key = api_key
+        self._encoder = encoder
+        if model is not None:
+            self._new_model()  # a wrong model string is reported here; nothing is started by it
+        self._shared: Resources | None = None
+        self._thread: LoopThread | None = None
+        self._thread_resources: Resources | None = None
+
+    def __repr__(self) -> str:
+        model = self._model if isinstance(self._model, str | None) else self._model.name
+        return f"VideoBrain({model!r}, strategy={self.strategy.name!r})"
+
+    async def __aenter__(self) -> Self:
+        if self._shared is not None:
+            raise RuntimeError("this VideoBrain is entered already")
+        self._shared = self._new_resources()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Free everything: decoders, indexes, connections, a managed model server. Idempotent."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            await shared.aclose()
+
+    async def ask(
+        self,
+        video: VideoSource,
+        question: str,
+        *,
+        options: Sequence[str] | None = None,
+        output_type: type[Any] | None = None,
+        limits: Limits | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Answer:
+        """Answer one question about one video.
+
+        Args:
+            video: Path or bytes of a video; a URL where ``Settings.allow_remote`` is set.
+            question: The question.
+            options: Texts of the options of a multiple-choice question; the answer then has a `choice`.
+            output_type: A type that pydantic can validate; the answer then has an `output` of it.
+            limits: Limits of this question.
+            on_event: Called on the event loop with each event of the run; must be quick.
+
+        Raises:
+            VideoError: The video cannot be used.
+            ModelError: The model gives no usable reply.
+            LimitExceeded: A limit was reached under ``on_limit="raise"``.
+            ConfigurationError: The question or a setting cannot be used.
+        """
+        async with self._resources() as resources:
+            return await self._answer(resources, video, question, options, output_type, limits, on_event)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        video: VideoSource,
+        question: str,
+        *,
+        options: Sequence[str] | None = None,
+        output_type: type[Any] | None = None,
+        limits: Limits | None = None,
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """Like `ask`, as a stream of events; the last one is `Finished`. Leaving the context cancels the run.
+
+        async with brain.stream("match.mp4", "Who scores first?") as events:
+            async for event in events:
+                ...
+        """
+        send, receive = anyio.create_memory_object_stream[Event](float("inf"))
+
+        async def run() -> None:
+            with send:
+                await self.ask(
+                    video,
+                    question,
+                    options=options,
+                    output_type=output_type,
+                    limits=limits,
+                    on_event=send.send_nowait,
+                )
+
+        with receive:
+            task = asyncio.create_task(run())
+            try:
+                yield _until_done(receive, task)
+            finally:
+                await _end(task)
+
+    @asynccontextmanager
+    async def ask_many(
+        self,
+        questions: Iterable[Question] | AsyncIterable[Question],
+        *,
+        concurrency: int = 16,
+        keep_frames: bool = False,
+    ) -> AsyncIterator[AsyncIterator[Outcome]]:
+        """Answer many questions, some at a time; outcomes come as they finish. One failure spoils no other.
+
+        Questions on one video share its decoder, frames and index, so put them next to each other. Leaving the context
+        cancels what still runs.
+
+        Args:
+            questions: The questions; an iterator is read only as far as it is worked on.
+            concurrency: Questions worked on at once.
+            keep_frames: Keep the frames' bytes in the answers' traces. They are what reports show; without them memory
+                stays flat however many answers are kept.
+        """
+        if concurrency < 1:
+            raise ConfigurationError(f"concurrency must be at least 1, not {concurrency}.")
+        source = aiter(questions) if isinstance(questions, AsyncIterable) else _each(questions)
+        reading = anyio.Lock()
+        send, receive = anyio.create_memory_object_stream[Outcome](0)
+
+        async def worker(resources: Resources) -> None:
+            while True:
+                async with reading:
+                    question = await anext(source, None)
+                if question is None:
+                    return
+                await send.send(await self._outcome(resources, question, keep_frames))
+
+        async def run() -> None:
+            with send:
+                async with self._resources() as resources:
+                    workers = [asyncio.create_task(worker(resources)) for _ in range(concurrency)]
+                    try:
+                        await asyncio.gather(*workers)
+                    finally:
+                        for task in workers:
+                            await _end(task)
+
+        with receive:
+            task = asyncio.create_task(run())
+            try:
+                yield _until_done(receive, task)
+            finally:
+                await _end(task)
+
+    async def index(self, video: VideoSource, *, progress: Callable[[int, int], None] | None = None) -> FrameIndex:
+        """Embed a video densely, so that every search in it is quick; the index is kept on disk.
+
+        Args:
+            video: The video.
+            progress: Called on the event loop with the number of frames embedded and to embed.
+
+        Raises:
+            EncoderUnavailableError: The frame encoder cannot be loaded.
+        """
+        async with self._resources() as resources:
+            index = resources.index(await resources.videos.open(video))
+            await index.build(progress=progress)
+            return index
+
+    async def search(
+        self,
+        video: VideoSource | Sequence[VideoSource],
+        query: str,
+        *,
+        k: int = 4,
+        start_seconds: float = 0,
+        end_seconds: float | None = None,
+    ) -> list[FrameHit]:
+        """The frames most similar to a few words: of one video in time order, or of several with the best first.
+
+        Args:
+            video: The video, or a list of videos to be searched at once.
+            query: A few words that describe what is to be seen.
+            k: Number of frames.
+            start_seconds: Begin of the range, in each video.
+            end_seconds: End of the range (half-open), in each video; None for the whole.
+
+        Raises:
+            EncoderUnavailableError: The frame encoder cannot be loaded.
+        """
+        async with self._resources() as resources:
+            sources = [video] if isinstance(video, str | Path | bytes) else list(video)
+            videos = [await resources.videos.open(source) for source in sources]
+            library = resources.library(videos)
+            hits = await library.search(query, k=k, start_seconds=start_seconds, end_seconds=end_seconds)
+        return sorted(hits, key=lambda hit: hit.frame_index) if len(sources) == 1 else hits
+
+    def ask_sync(
+        self,
+        video: VideoSource,
+        question: str,
+        *,
+        options: Sequence[str] | None = None,
+        output_type: type[Any] | None = None,
+        limits: Limits | None = None,
+    ) -> Answer:
+        """Like `ask`, for callers without an event loop, and for notebooks whose loop is running.
+
+        The work is done on a loop in another thread, which keeps the model and the caches until `close`.
+        """
+        if self._thread is None:
+            self._thread = LoopThread()
+        return self._thread.run(self._answer_in_thread(video, question, options, output_type, limits))
+
+    def close(self) -> None:
+        """Free what `ask_sync` keeps. Idempotent; ``with VideoBrain(…) as brain:`` calls it at the end."""
+        thread, self._thread = self._thread, None
+        resources, self._thread_resources = self._thread_resources, None
+        if thread is not None:
+            if resources is not None:
+                thread.run(resources.aclose())
+            thread.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _new_model(self) -> ChatModel:
+        return resolve_model(self._model, base_url=self._base_url, api_key=self._api_key, settings=self.settings)
+
+    def _new_resources(self) -> Resources:
+        owned = self._model is None or isinstance(self._model, str)
+        return Resources(self._new_model, owns_model=owned, encoder=self._encoder, settings=self.settings)
+
+    @asynccontextmanager
+    async def _resources(self) -> AsyncIterator[Resources]:
+        """What the calls of an entered `VideoBrain` share; else something for this call alone."""
+        if self._shared is not None:
+            yield self._shared
+            return
+        resources = self._new_resources()
+        try:
+            yield resources
+        finally:
+            with anyio.CancelScope(shield=True):
+                await resources.aclose()
+
+    async def _answer_in_thread(self, *arguments: Any) -> Answer:
+        if self._thread_resources is None:
+            self._thread_resources = self._new_resources()
+        return await self._answer(self._thread_resources, *arguments)
+
+    async def _answer(
+        self,
+        resources: Resources,
+        video: VideoSource,
+        question: str,
+        options: Sequence[str] | None,
+        output_type: type[Any] | None,
+        limits: Limits | None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Answer:
+        _check_question(question, options, output_type)
+        output = None if output_type is None else TypeAdapter[Any](output_type)
+        model = resources.model
+        opened = await resources.videos.open(video)
+        index = resources.index(opened)
+        run = Run(
+            question,
+            opened,
+            options=options,
+            output_schema=output.json_schema() if output else None,
+            check_answer=_checker(output) if output else None,
+            parse_output=output.validate_json if output else None,
+            model=model,
+            tools=self.tools,
+            limits=limits or self.limits,
+            settings=self.settings,
+            search=_search_for_tools(index),
+        )
+        async with resources.warming(index) as start_warming:
+
+            def listen(event: Event) -> None:
+                if isinstance(event, RequestStarted):
+                    start_warming()
+                if on_event is not None:
+                    on_event(event)
+
+            run.listen(listen)
+            return await run.execute(self.strategy)
+
+    async def _outcome(self, resources: Resources, question: Question, keep_frames: bool) -> Outcome:
+        try:
+            answer = await self._answer(
+                resources, question.video, question.question, question.options, None, question.limits
+            )
+        except Exception as error:  # whatever it is, it must not end the others; the caller gets it
+            if not isinstance(error, VideoBrainError):
+                _LOGGER.exception("question %r failed", question.key or question.question)
+            return Outcome(question, error=error)
+        return Outcome(question, answer=answer if keep_frames else answer.without_frames())
+
+
+def _check_question(question: str, options: Sequence[str] | None, output_type: type[Any] | None) -> None:
+    if not question.strip():
+        raise ConfigurationError("The question is empty.")
+    if options is None:
+        return
+    if output_type is not None:
+        raise ConfigurationError("A question takes options or an output type, not both.")
+    if isinstance(options, str) or not 2 <= len(options) <= len(LETTERS):
+        raise ConfigurationError(f"A question takes 2 to {len(LETTERS)} options, not {options!r:.80}.")
+    if any(not option.strip() for option in options) or len({option.strip() for option in options}) < len(options):
+        raise ConfigurationError("The options must be different texts, none of them empty.")
+
+
+def _checker(output: TypeAdapter[Any]) -> Callable[[str], str | None]:
+    def check(text: str) -> str | None:
+        try:
+            output.validate_json(text)
+        except ValidationError as error:
+            return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors()[:5])
+        return None
+
+    return check
+
+
+def _search_for_tools(index: FrameIndex) -> SearchFrames:
+    async def search(query: str, *, k: int, start_frame: int, end_frame: int | None) -> list[FrameHit]:
+        try:
+            return await index.search(query, k=k, start_frame=start_frame, end_frame=end_frame)
+        except EncoderUnavailableError as error:
+            raise ToolError(f"The frame encoder cannot be loaded: {error}", withdraw=True) from error
+
+    return search
+
+
+async def _each(questions: Iterable[Question]) -> AsyncIterator[Question]:
+    for question in questions:
+        yield question
+
+
+async def _until_done(items: ObjectReceiveStream[T], task: asyncio.Task[None]) -> AsyncIterator[T]:
+    """Everything that the task sends, then whatever error ended it."""
+    async for item in items:
+        yield item
+    await task
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it has cleaned up; its own error was or will be raised elsewhere."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()

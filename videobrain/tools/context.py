@@ -1,0 +1,89 @@
+"""What a tool may see and do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from videobrain.index import FrameHit
+from videobrain.tools.spec import ToolRetry
+from videobrain.video import EncodedFrame, Frame, FrameSize, Video
+from videobrain.video.frame import resize
+
+
+class SearchFrames(Protocol):
+    """Semantic search over the frames of the video."""
+
+    async def __call__(self, query: str, *, k: int, start_frame: int, end_frame: int | None) -> list[FrameHit]:
+        """The `k` frames of the half-open interval most similar to `query`, in time order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What is left of the run's limits."""
+
+    turns: int
+    frames: int
+    frames_per_call: int
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameAccess:
+    """Frames of the run's video, decoded and encoded once whatever the number of calls."""
+
+    video: Video
+    size: FrameSize
+    quality: int
+
+    async def at(self, indices: Sequence[int]) -> list[EncodedFrame]:
+        """Frames by index as the model will see them. Those that cannot be decoded are left out."""
+        return await self.video.encoded(indices, size=self.size)
+
+    async def pixels(self, indices: Sequence[int]) -> list[Frame]:
+        """Decoded frames in their full size, for tools that read or crop them."""
+        return await self.video.frames(indices)
+
+    def encode(self, frame: Frame) -> EncodedFrame:
+        """Make a frame of the tool's own (a crop, a drawing) one that the model can be shown."""
+        fitted = Frame(frame.frame_index, frame.timestamp_seconds, resize(frame.pixels, self.size))
+        return EncodedFrame.encode(fitted, quality=self.quality)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """Given to a tool as its context argument; hidden from the model.
+
+    Attributes:
+        video: The open video: `info` (facts), `table` (frame times), `missing` (what cannot be decoded).
+        frames: Pixels and JPEGs by frame index.
+        search: Semantic search; raises `ToolError` where no frame encoder can be had.
+        remaining: What is left of the limits.
+        emit: Tells the run's listeners about progress, in words.
+    """
+
+    video: Video
+    frames: FrameAccess
+    search: SearchFrames
+    remaining: Remaining
+    emit: Callable[[str], None]
+
+    def clamp(self, start_frame: int, end_frame: int) -> tuple[int, int, str]:
+        """Cut a half-open interval of frames to the video.
+
+        Returns:
+            Start, end, and a sentence for the model where something was cut (else empty).
+
+        Raises:
+            ToolRetry: Nothing of the interval lies in the video.
+        """
+        total = len(self.video.table)
+        start, end = max(start_frame, 0), min(end_frame, total)
+        if start >= end:
+            raise ToolRetry(
+                f"The range {start_frame} to {end_frame} lies outside the video, whose frames are 0 to {total - 1}."
+            )
+        if (start, end) == (start_frame, end_frame):
+            return start, end, ""
+        return start, end, f"The video has {total} frames; the range was cut to {start} to {end}."

@@ -1,0 +1,59 @@
+"""The tools a run offers: the built-in ones, and those that other packages bring."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from typing import Any
+
+from videobrain.errors import ConfigurationError
+from videobrain.tools.sampling import clip_sample, uniform_sample
+from videobrain.tools.tool import Tool
+
+ENTRY_POINT_GROUP = "videobrain.tools"
+
+
+def default_tools() -> list[Tool[Any]]:
+    """The tools of the paper: `uniform_sample` and `clip_sample`."""
+    return [uniform_sample, clip_sample]
+
+
+def find_tool(name: str) -> Tool[Any]:
+    """A tool by name: a built-in one, or one of the entry-point group ``videobrain.tools``.
+
+    Raises:
+        ConfigurationError: There is none of this name, or the entry point gives something else.
+    """
+    for built_in in default_tools():
+        if built_in.name == name:
+            return built_in
+    points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if name not in points:
+        known = ", ".join(sorted({*points, *(t.name for t in default_tools())}))
+        raise ConfigurationError(f"There is no tool {name!r}.", hint=f"Known tools: {known}.")
+    loaded = points[name].load()
+    if not isinstance(loaded, Tool):
+        raise ConfigurationError(
+            f"The entry point {points[name].value!r} of tool {name!r} gives {type(loaded).__name__}, not a Tool.",
+            hint="Decorate the function with @videobrain.tool.",
+        )
+    return loaded
+
+
+def resolve_tools(tools: Sequence[Tool[Any] | str] | None) -> list[Tool[Any]]:
+    """The tools of a run; names are looked up, None means the default ones.
+
+    Raises:
+        ConfigurationError: An unknown name, or two tools of one name.
+    """
+    if tools is None:
+        return default_tools()
+    resolved = [find_tool(item) if isinstance(item, str) else item for item in tools]
+    for item in resolved:
+        if not isinstance(item, Tool):
+            raise ConfigurationError(f"{item!r} is not a tool.", hint="Decorate the function with @videobrain.tool.")
+    twice = [name for name, count in Counter(item.name for item in resolved).items() if count > 1]
+    if twice:
+        raise ConfigurationError(f"Two tools have the name {twice[0]!r}.", hint="Give one another name: @tool(name=…).")
+    return resolved

@@ -1,0 +1,220 @@
+"""Turning a typed function into a tool."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePath
+from typing import Any, Generic, ParamSpec, get_args, get_type_hints, overload
+
+import anyio
+import anyio.to_thread
+import docstring_parser
+from pydantic import AnyUrl, BaseModel, Field, PydanticUserError, ValidationError, create_model
+from pydantic.json_schema import GenerateJsonSchema
+
+from videobrain.errors import ToolDefinitionError
+from videobrain.tools.context import ToolContext
+from videobrain.tools.spec import RepeatRule, ToolError, ToolResult, ToolRetry, ToolSpec
+
+P = ParamSpec("P")
+_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool(Generic[P]):
+    """Something the model may do: a function, what the model is told of it, and how its arguments are read.
+
+    Made by `tool`. Calling it calls the function itself, so that it can be tested like any other.
+    """
+
+    spec: ToolSpec
+    function: Callable[P, Awaitable[ToolResult | str] | ToolResult | str]
+    arguments: type[BaseModel]
+    context_name: str | None
+    timeout_seconds: float | None
+
+    @property
+    def name(self) -> str:
+        """The name under which the model calls it."""
+        return self.spec.name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[ToolResult | str] | ToolResult | str:
+        """Call the function itself."""
+        return self.function(*args, **kwargs)
+
+    async def run(self, context: ToolContext, arguments: Mapping[str, Any], *, timeout_seconds: float) -> ToolResult:
+        """Run one call of the model, within the tool's own time-out or `timeout_seconds`.
+
+        A synchronous function runs in a worker thread. One that overruns its time-out is abandoned there, since
+        Python cannot stop it.
+
+        Raises:
+            ToolRetry: The arguments cannot be used.
+            ToolError: The call failed or overran its time-out.
+        """
+        try:
+            values = self.arguments.model_validate(arguments)
+        except ValidationError as error:
+            lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ToolRetry(f"The arguments of {self.name} cannot be used: {lines}.") from error
+        named: dict[str, Any] = {field: getattr(values, field) for field in self.arguments.model_fields}
+        if self.context_name is not None:
+            named[self.context_name] = context
+        seconds = self.timeout_seconds or timeout_seconds
+        result: object = None
+        function: Callable[..., Any] = self.function
+        asynchronous = inspect.iscoroutinefunction(function)
+        with anyio.move_on_after(seconds) as scope:
+            if asynchronous:
+                result = await function(**named)
+            else:
+                result = await anyio.to_thread.run_sync(partial(function, **named), abandon_on_cancel=True)
+        if scope.cancelled_caught:
+            ending = "stopped" if asynchronous else "abandoned in its thread"
+            raise ToolError(f"{self.name} took longer than {seconds:g} seconds and was {ending}.")
+        if isinstance(result, str):
+            return ToolResult(text=result)
+        if not isinstance(result, ToolResult):
+            raise TypeError(f"tool {self.name} returned {type(result).__name__}; it must return ToolResult or str")
+        return result
+
+
+@overload
+def tool(function: Callable[P, Any], /) -> Tool[P]: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    timeout_seconds: float | None = None,
+    repeats: RepeatRule = "arguments",
+    max_frames: int | None = None,
+) -> Callable[[Callable[P, Any]], Tool[P]]: ...
+def tool(
+    function: Callable[P, Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    timeout_seconds: float | None = None,
+    repeats: RepeatRule = "arguments",
+    max_frames: int | None = None,
+) -> Tool[P] | Callable[[Callable[P, Any]], Tool[P]]:
+    """Make a tool of a typed function, async or not.
+
+    The model is told the function's name, its docstring's text, and for each parameter its type, default and
+    description (Google-style ``Args:``). A parameter annotated `ToolContext` is filled in and hidden from the model.
+
+    Args:
+        function: The function.
+        name: Another name for the model than the function's.
+        timeout_seconds: Time one call may take, instead of ``Settings.tool_timeout_seconds``.
+        repeats: What counts as a repeated call, which the model is asked to vary.
+        max_frames: Frames that one call gives at the most; helps to plan the frame size for small contexts.
+
+    Raises:
+        ToolDefinitionError: The function cannot be a tool; lists every mistake.
+    """
+    if function is None:
+        return lambda f: _define(f, name, timeout_seconds, repeats, max_frames)
+    return _define(function, name, timeout_seconds, repeats, max_frames)
+
+
+def _define(
+    function: Callable[P, Any],
+    name: str | None,
+    timeout_seconds: float | None,
+    repeats: RepeatRule,
+    max_frames: int | None,
+) -> Tool[P]:
+    mistakes: list[str] = []
+    name = name or str(getattr(function, "__name__", ""))
+    if not _NAME.fullmatch(name):
+        mistakes.append(f"the name {name!r} is not a plain identifier of at most 64 characters; give name=")
+    if timeout_seconds is not None and timeout_seconds <= 0:
+        mistakes.append(f"timeout_seconds must be positive, not {timeout_seconds}")
+    docstring = docstring_parser.parse(inspect.getdoc(function) or "")
+    description = "\n\n".join(part for part in (docstring.short_description, docstring.long_description) if part)
+    if not description:
+        mistakes.append("it has no docstring; the model is told what the tool does from it")
+    described = {parameter.arg_name: parameter.description or "" for parameter in docstring.params}
+    try:
+        known = {"ToolContext": ToolContext, "ToolResult": ToolResult}
+        hints = get_type_hints(function, localns=known, include_extras=True)
+    except (NameError, TypeError) as error:
+        hints = {}
+        mistakes.append(f"its type hints cannot be resolved: {error}")
+    context_name, fields = _parameters(function, hints, described, mistakes)
+    returns = hints.get("return", ToolResult)
+    if not set(get_args(returns) or (returns,)) <= {ToolResult, str}:
+        mistakes.append(f"it returns {returns}; a tool returns ToolResult or str")
+    arguments: type[BaseModel] = BaseModel
+    schema: dict[str, Any] = {}
+    try:
+        arguments = create_model(name or "arguments", __config__={"extra": "forbid"}, **fields)
+        schema = _plain_schema(arguments)
+    except PydanticUserError as error:
+        mistakes.append(f"its arguments cannot be written as a JSON schema: {error.message.splitlines()[0]}")
+    if mistakes:
+        listed = "".join(f"\n  - {mistake}" for mistake in mistakes)
+        raise ToolDefinitionError(
+            f"{getattr(function, '__qualname__', function)!s} cannot be a tool:{listed}", mistakes=mistakes
+        )
+    spec = ToolSpec(name=name, description=description, parameters=schema, repeats=repeats, max_frames=max_frames)
+    return Tool(spec, function, arguments, context_name, timeout_seconds)
+
+
+def _parameters(
+    function: Callable[..., Any], hints: Mapping[str, Any], described: Mapping[str, str], mistakes: list[str]
+) -> tuple[str | None, dict[str, Any]]:
+    """The context parameter's name, and the others as fields for pydantic."""
+    context_name: str | None = None
+    fields: dict[str, Any] = {}
+    parameters = inspect.signature(function).parameters
+    for parameter in parameters.values():
+        hint = hints.get(parameter.name, inspect.Parameter.empty)
+        if hint is ToolContext:
+            if context_name is not None:
+                mistakes.append(f"{parameter.name} is a second ToolContext")
+            context_name = parameter.name
+        elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            mistakes.append(f"{parameter} takes any number of arguments; name each one")
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            mistakes.append(f"{parameter.name} is positional-only; arguments are passed by name")
+        elif parameter.annotation is parameter.empty:
+            mistakes.append(f"{parameter.name} has no type hint")
+        elif hint is parameter.empty:
+            continue  # reported with the type hints that cannot be resolved
+        elif _names_a_place(hint):
+            mistakes.append(f"{parameter.name} is a path or URL; a model must never name one")
+        elif parameter.name.startswith("_"):
+            mistakes.append(f"{parameter.name} begins with an underscore")
+        else:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hint, Field(default=default, description=described.get(parameter.name)))
+    for documented in described.keys() - parameters.keys():
+        mistakes.append(f"the docstring describes {documented}, which is no parameter")
+    return context_name, fields
+
+
+def _names_a_place(hint: Any) -> bool:
+    if isinstance(hint, type):
+        return issubclass(hint, PurePath | AnyUrl)
+    return any(_names_a_place(part) for part in get_args(hint))
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """Titles repeat the names and cost the model tokens."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def _plain_schema(arguments: type[BaseModel]) -> dict[str, Any]:
+    schema = arguments.model_json_schema(schema_generator=_WithoutTitles)
+    schema.pop("title", None)
+    schema.setdefault("properties", {})
+    return dict(json.loads(json.dumps(schema)))
