@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 K = TypeVar("K")
 V = TypeVar("V")
 _INDEXES_KEPT = 64
-"""Indexes in memory at once; an hour of video takes 11 MB. One that is dropped is read from disk when it is used again."""
+"""Indexes in memory at once; an hour of video takes 11 MB. A dropped one is read from disk when it is used again."""
 _WARMING_SECONDS = 60.0
 """An index that would take longer than this to warm is left to grow on demand."""
 

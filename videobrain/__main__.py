@@ -1,0 +1,5 @@
+"""``python -m videobrain``."""
+
+from videobrain.cli import main
+
+main()

@@ -1,0 +1,279 @@
+"""The terminal: results on stdout, everything else on stderr; exit status 0 done, 1 the run failed, 2 bad usage or input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from videobrain.brain import VideoBrain
+    from videobrain.result import Answer
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Ask questions about long videos.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="openai:NAME, vllm:ID_OR_DIR or local:ID_OR_DIR. [default: $VIDEOBRAIN_MODEL]"),
+]
+BaseUrl = Annotated[
+    str | None, typer.Option(help="Address of an OpenAI-compatible server. [default: $OPENAI_BASE_URL]")
+]
+Encoder = Annotated[str | None, typer.Option(help="open_clip model of the frame index. [default: $VIDEOBRAIN_ENCODER]")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Video = Annotated[str, typer.Argument(help="A video file, or a URL where VIDEOBRAIN_ALLOW_REMOTE is set.")]
+
+
+@app.command()
+def ask(
+    video: Video,
+    question: Annotated[str, typer.Argument(help="The question.")],
+    option: Annotated[
+        list[str] | None, typer.Option(help="An option of a multiple-choice question; give it once for each.")
+    ] = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    encoder: Encoder = None,
+    strategy: Annotated[str, typer.Option(help="videobrain, or uniform-N: one shot from N frames.")] = "videobrain",
+    max_turns: Annotated[int | None, typer.Option(min=1, help="Replies of the model.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Frames shown in all.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(min=0.001, help="Time of the run.")] = None,
+    constrain: Annotated[bool, typer.Option(help="Hold replies to the grammar (vLLM and local: models).")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write the run as an HTML page.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Write the run's trace (JSON lines).")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the conversation on stderr.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Answer a question about a video."""
+    from videobrain.brain import VideoBrain
+    from videobrain.display import RunDisplay
+    from videobrain.limits import Limits
+
+    given = {"turns": max_turns, "frames": max_frames, "seconds": max_seconds}
+    brain = VideoBrain(
+        model,
+        base_url=base_url,
+        encoder=encoder,
+        strategy=strategy,
+        limits=Limits(**{name: value for name, value in given.items() if value is not None}),  # type: ignore[arg-type]
+        settings=_settings(constrain_replies=True if constrain else None),
+    )
+
+    async def run() -> Answer:
+        with RunDisplay(quiet=quiet, conversation=verbose) as display:
+            async with brain:
+                return await brain.ask(video, question, options=option or None, on_event=display)
+
+    answer = _run(run())
+    if trace is not None:
+        answer.trace.save(trace)
+    if report is not None:
+        answer.save_report(report)
+    if as_json:
+        _print(answer.model_dump_json())
+    else:
+        for warning in answer.warnings:
+            _tell(f"warning: {warning}")
+        text = answer.text
+        if answer.choice and option:
+            text = f"{answer.choice}. {option[ord(answer.choice) - ord('A')]}"
+        _print(text)
+    if answer.stop_reason != "answered":
+        raise typer.Exit(1)
+
+
+@app.command()
+def index(
+    video: Annotated[str | None, typer.Argument(help="The video.")] = None,
+    encoder: Encoder = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the indexes on disk.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all indexes on disk.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Embed a video densely, so that searches in it are quick; or look after the indexes on disk."""
+    if sum((video is not None, list_, clear)) != 1:
+        raise typer.BadParameter("give one of VIDEO, --list and --clear")
+    if video is not None:
+        _index_video(video, encoder, quiet, as_json)
+    else:
+        _index_store(clear, as_json)
+
+
+def _index_video(video: str, encoder: str | None, quiet: bool, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from videobrain.brain import VideoBrain
+
+    brain = VideoBrain(encoder=encoder)
+
+    async def run() -> int:
+        with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
+            task = progress.add_task("embedding frames", total=None)
+            async with brain:
+                built = await brain.index(
+                    video, progress=lambda done, total: progress.update(task, completed=done, total=total)
+                )
+                return len(built)
+
+    frames = _run(run())
+    _print(json.dumps({"video": video, "frames": frames}) if as_json else f"{frames} frames of {video} are embedded.")
+
+
+def _index_store(clear: bool, as_json: bool) -> None:
+    from videobrain.index import IndexStore
+    from videobrain.settings import Settings
+
+    store = IndexStore(Settings())
+    entries = store.list()
+    if clear:
+        store.clear()
+    if as_json:
+        _print(json.dumps({"deleted" if clear else "indexes": [entry.model_dump(mode="json") for entry in entries]}))
+    elif clear:
+        _print(f"{len(entries)} indexes deleted.")
+    else:
+        for entry in entries:
+            _print(str(entry))
+        _tell(f"{len(entries)} indexes in {Settings().cache_dir}")
+
+
+@app.command()
+def search(
+    videos: Annotated[list[str], typer.Argument(help="One video or several, then the query.", metavar="VIDEO… QUERY")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Frames to find.")] = 4,
+    start: Annotated[float, typer.Option(min=0, help="Begin of the range in seconds.")] = 0,
+    end: Annotated[float | None, typer.Option(min=0, help="End of the range in seconds.")] = None,
+    encoder: Encoder = None,
+    as_json: Json = False,
+) -> None:
+    """Find the frames that best match a few words."""
+    from videobrain.brain import VideoBrain
+
+    if len(videos) < 2:
+        raise typer.BadParameter("give at least one VIDEO and a QUERY")
+    *sources, query = videos
+    brain = VideoBrain(encoder=encoder)
+
+    async def run() -> list[Any]:
+        async with brain:
+            video = sources[0] if len(sources) == 1 else sources
+            return await brain.search(video, query, k=k, start_seconds=start, end_seconds=end)
+
+    hits = _run(run())
+    if as_json:
+        _print(json.dumps({"query": query, "hits": [hit.model_dump(mode="json") for hit in hits]}))
+        return
+    for hit in hits:
+        _print(f"{hit.timestamp_seconds:10.2f} s  frame {hit.frame_index:<8} {hit.similarity:.3f}  {hit.video}")
+
+
+@app.command()
+def report(
+    trace: Annotated[Path, typer.Argument(help="A trace that `ask --trace` wrote.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page. [default: beside the trace]")] = None,
+) -> None:
+    """Write a trace as one HTML page."""
+    from videobrain.agent import Trace
+    from videobrain.report import save_report
+
+    async def run() -> Path:
+        return save_report(Trace.load(trace), out or trace.with_suffix(".html"))
+
+    _print(str(_run(run())))
+
+
+@app.command()
+def doctor(model: Model = None, base_url: BaseUrl = None, as_json: Json = False) -> None:
+    """Say what is installed, which decoder and device are used, and whether the model's server can be reached."""
+    from videobrain.doctor import examine, show
+
+    findings = _run(examine(model=model, base_url=base_url))
+    if as_json:
+        _print(json.dumps([finding.model_dump() for finding in findings]))
+    else:
+        show(findings)
+    if any(finding.state == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _global(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if show_version:
+        import videobrain
+
+        _print(videobrain.__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        _tell(context.get_help())
+        raise typer.Exit(2)
+
+
+def _settings(**given: Any) -> Any:
+    from videobrain.settings import Settings
+
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; an error of ours becomes one line and an exit status."""
+    import asyncio
+
+    from videobrain.errors import InputError, VideoBrainError
+
+    try:
+        return asyncio.run(work)
+    except InputError as error:
+        _fail(str(error), 2)
+    except VideoBrainError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    _tell(f"error: {message}")
+    raise SystemExit(status)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def main() -> None:
+    """Entry point of the ``videobrain`` command."""
+    from pydantic import ValidationError
+
+    from videobrain.errors import InputError
+
+    try:
+        app()
+    except InputError as error:  # raised before anything ran, such as by a wrong model string
+        _fail(str(error), 2)
+    except ValidationError as error:  # a setting from the environment
+        wrong = "; ".join(f"VIDEOBRAIN_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        _fail(f"A setting cannot be used: {wrong}", 2)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone, as with `| head`
+        raise SystemExit(1) from None
