@@ -16,9 +16,9 @@ from videobrain.result import VideoSource
 from videobrain.settings import Settings
 from videobrain.video.cache import FrameCache
 from videobrain.video.decoders import DecoderPool
-from videobrain.video.probe import Scan, scan
+from videobrain.video.probe import scan
 from videobrain.video.source import MediaSource, resolve_source
-from videobrain.video.table import VideoInfo
+from videobrain.video.table import Scan, VideoInfo
 from videobrain.video.torchcodec import import_torchcodec
 from videobrain.video.video import Video
 from videobrain.video.work import Job, JobCancelledError, run_job

@@ -14,7 +14,7 @@ from videobrain.errors import NoFramesError
 from videobrain.video.container import choose_stream, open_container
 from videobrain.video.pyav import decode, display_size, frame_pts, packets, rotation_of
 from videobrain.video.source import MediaSource
-from videobrain.video.table import FrameTable, MissingFrames, VideoInfo
+from videobrain.video.table import FrameTable, MissingFrames, Scan, VideoInfo
 from videobrain.video.work import Job
 
 _VERIFY_PIXELS = 64_000_000
@@ -23,15 +23,6 @@ _FIRST_FRAMES = 4
 """Frames of any stream that are decoded when it is opened."""
 _CUT_SECONDS = 1.0
 """How much earlier than its header says a stream may end without being called cut off."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What reading a video through once has shown."""
-
-    info: VideoInfo
-    table: FrameTable
-    missing: tuple[MissingFrames, ...]
 
 
 @dataclass(slots=True)
@@ -43,6 +34,7 @@ class _Packets:
     end: int = 0
     count: int = 0
     untimed: bool = False
+    corrupt: bool = False
 
 
 @dataclass(slots=True)
@@ -52,6 +44,7 @@ class _Frames:
     pts: list[int | None]
     keys: list[bool]
     first: Any = None
+    corrupt: bool = False
 
 
 def scan(source: MediaSource, stream_index: int | None, job: Job) -> Scan:
@@ -90,7 +83,8 @@ def scan(source: MediaSource, stream_index: int | None, job: Job) -> Scan:
         table, missing = _number(container, stream, shown, frames, whole=small or shown.untimed, lead=lead)
         missing += _cut_off(container, stream, shown, table, job)
         info = _describe(source, container, stream, frames.first, table)
-    return Scan(info, table, tuple(sorted(missing, key=lambda part: part.start_seconds)))
+    damaged = bool(missing) or shown.corrupt or frames.corrupt
+    return Scan(info, table, tuple(sorted(missing, key=lambda part: part.start_seconds)), damaged)
 
 
 def _read_packets(container: Any, stream: Any, job: Job) -> _Packets:
@@ -101,6 +95,7 @@ def _read_packets(container: Any, stream: Any, job: Job) -> _Packets:
         if not packet.size:
             continue
         shown.count += 1
+        shown.corrupt = shown.corrupt or packet.is_corrupt
         if packet.is_discard or hidden(packet):
             continue
         if packet.pts is None:
@@ -125,6 +120,7 @@ def _decode_frames(source: MediaSource, stream_index: int, job: Job, limit: int 
         decoded = (frame for packet in packets(container, stream, job.check) for frame in decode(packet))
         for frame in islice(decoded, limit):
             result.first = result.first or frame
+            result.corrupt = result.corrupt or frame.is_corrupt
             result.pts.append(frame_pts(frame))
             result.keys.append(bool(frame.key_frame))
     return result

@@ -12,7 +12,7 @@ import numpy as np
 from videobrain.video.container import choose_stream, open_input
 from videobrain.video.frame import Pixels
 from videobrain.video.source import MediaSource
-from videobrain.video.table import FrameTable
+from videobrain.video.table import Scan
 from videobrain.video.work import Job
 
 logger = logging.getLogger(__name__)
@@ -93,11 +93,12 @@ class PyAVDecoder:
 
     name = "pyav"
 
-    def __init__(self, source: MediaSource, stream_index: int, table: FrameTable, rotation: int) -> None:
+    def __init__(self, source: MediaSource, scan: Scan) -> None:
         self._source = source
-        self._stream_index = stream_index
-        self._table = table
-        self._rotation = rotation
+        self._stream_index = scan.info.stream_index
+        self._table = scan.table
+        self._rotation = scan.info.rotation
+        self._damaged = scan.damaged
         self._container: Any = None
         self._frames: Iterator[tuple[int, Any]] = iter(())
         self._ahead: tuple[int, Any] | None = None  # pulled, but past the frame that was wanted
@@ -194,25 +195,24 @@ class PyAVDecoder:
         self._frames, self._ahead, self._last, self._anchor = iter(()), None, None, None
         if key == 0 or self._table.ordinal or self._lies >= _SEEK_LIES:
             key = None
-        if key is not None and self._container is not None:
-            stream = self._container.streams[self._stream_index]
+        # Opening anew is the one way to the start that holds for every container; and libav conceals damage with what
+        # its decoder still remembers, so a damaged video is read with a new one.
+        if key is None or self._container is None or self._damaged:
+            self._reopen()
+        stream = self._container.streams[self._stream_index]
+        if key is not None:
             try:
                 self._container.seek(int(self._table.pts[key]), stream=stream, backward=True)
             except av.error.FFmpegError as error:
                 logger.debug("%s: seek failed: %s", self._source.name, error)
-                key = None
-            else:
-                self._frames = self._decode_from(stream, from_start=False)
-                return
-        # Opening anew is the one way to the start that holds for every container.
+                stream, key = self._reopen(), None
+        self._frames = self._decode_from(stream, from_start=key is None)
+
+    def _reopen(self) -> Any:
         self.close()
         self._source.check_unchanged()
         self._container = open_input(self._source)
-        stream = choose_stream(self._container, self._source, self._stream_index)
-        if key is None:
-            self._frames = self._decode_from(stream, from_start=True)
-        else:
-            self._go_to(key)
+        return choose_stream(self._container, self._source, self._stream_index)
 
     def _decode_from(self, stream: Any, *, from_start: bool) -> Iterator[tuple[int, Any]]:
         if from_start:

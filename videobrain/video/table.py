@@ -152,3 +152,14 @@ class VideoInfo(BaseModel):
     header_fps: float | None
     variable_frame_rate: bool
     """The longest frame is shown at least 1.5 times as long as the shortest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What reading a video through once has shown."""
+
+    info: VideoInfo
+    table: FrameTable
+    missing: tuple[MissingFrames, ...]
+    damaged: bool
+    """Something is missing, or the demuxer or decoder has flagged a packet or frame as corrupt."""

@@ -15,7 +15,7 @@ from videobrain.errors import MissingDependencyError
 from videobrain.video.container import DECODER_THREADS
 from videobrain.video.frame import Pixels
 from videobrain.video.source import MediaSource
-from videobrain.video.table import FrameTable, VideoInfo
+from videobrain.video.table import FrameTable, Scan, VideoInfo
 from videobrain.video.work import Job
 
 _STEP_PIXELS = 100_000_000
@@ -48,9 +48,13 @@ def import_torchcodec() -> Any:
     return VideoDecoder
 
 
-def can_read(source: MediaSource, info: VideoInfo, table: FrameTable) -> bool:
-    """Whether torchcodec may be tried: 8 bits, real times, and no URL (it cannot be told what libav may open)."""
-    return source.url is None and info.bit_depth == 8 and not table.ordinal
+def can_read(source: MediaSource, scan: Scan) -> bool:
+    """Whether torchcodec may be tried on a video.
+
+    Not on URLs (it cannot be told what libav may open), not above 8 bits, not without real times, and not on damaged
+    files: how damage looks depends on what the decoder has seen before, and only PyAV lets us begin anew.
+    """
+    return source.url is None and scan.info.bit_depth == 8 and not scan.table.ordinal and not scan.damaged
 
 
 def same_pixels(first: Pixels, second: Pixels) -> bool:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from videobrain.video.cache import FrameKey
 from videobrain.video.decoders import Decoder
 from videobrain.video.frame import EncodedFrame, Frame, FrameSize, resize
-from videobrain.video.probe import Scan
 from videobrain.video.pyav import PyAVDecoder
 from videobrain.video.sampling import unique_sorted
 from videobrain.video.source import MediaSource
-from videobrain.video.table import FrameTable, MissingFrames, VideoInfo
+from videobrain.video.table import FrameTable, MissingFrames, Scan, VideoInfo
 from videobrain.video.torchcodec import TorchcodecDecoder, TorchcodecMismatchError, can_read, same_pixels
 from videobrain.video.work import Job
 
@@ -41,7 +40,7 @@ class Video:
         self.key = scan.info.key
         self._pool = pool
         self._source = source
-        self._known_missing = scan.missing
+        self._scan = scan
         self._undecodable: set[int] = set()
         self._decoder: Literal["torchcodec", "pyav"] | None = None  # None: nothing has been decoded yet
         self._verified = False
@@ -80,7 +79,7 @@ class Video:
                     end_frame=end,
                 )
             )
-        return tuple(sorted((*self._known_missing, *found), key=lambda part: part.start_seconds))
+        return tuple(sorted((*self._scan.missing, *found), key=lambda part: part.start_seconds))
 
     async def frames(
         self, indices: Sequence[int], *, size: FrameSize | None = None, timeout: float | None = None
@@ -185,7 +184,7 @@ class Video:
         """Compare one frame of torchcodec with PyAV's before its first use on this video."""
         if decoder.name != "torchcodec" or self._verified:
             return
-        reference = PyAVDecoder(self._source, self.info.stream_index, self.table, self.info.rotation)
+        reference = PyAVDecoder(self._source, self._scan)
         try:
             expected = dict(reference.read([index], job)).get(index)
         finally:
@@ -204,11 +203,11 @@ class Video:
     def _open_decoder(self) -> Decoder:
         self._source.check_unchanged()
         if self._decoder is None:
-            usable = can_read(self._source, self.info, self.table) and self._pool.torchcodec_works()
+            usable = can_read(self._source, self._scan) and self._pool.torchcodec_works()
             self._decoder = "torchcodec" if usable else "pyav"
         if self._decoder == "torchcodec":
             return TorchcodecDecoder(self._source, self.info, self.table)
-        return PyAVDecoder(self._source, self.info.stream_index, self.table, self.info.rotation)
+        return PyAVDecoder(self._source, self._scan)
 
     def _replace_source(self, source: MediaSource) -> None:
         """The same content was found at another place, or at the same place anew."""
