@@ -61,11 +61,11 @@ def _grid(
     """Numbers k of the grid points at which a frame of the range is shown, and those frames."""
     times = table.timestamps_seconds
     first = max(0, int(np.floor(times[start_frame] * fps)))
-    last_time = times[end_frame] if end_frame < len(times) else times[-1]
-    steps = np.arange(first, int(np.ceil(last_time * fps)) + 1, dtype=np.int64)
-    seconds = steps / fps
-    # A grid point before the first frame shows nothing, and one after the last frame would be extrapolated.
-    steps = steps[(seconds >= times[0] - _TOLERANCE_SECONDS) & (seconds <= times[-1] + _TOLERANCE_SECONDS)]
+    end_time = times[end_frame] if end_frame < len(times) else table.duration_seconds
+    steps = np.arange(first, int(np.ceil(end_time * fps)) + 1, dtype=np.int64)
+    # Before the first frame and after the end of the last one nothing is shown.
+    shown = (steps / fps >= times[0] - _TOLERANCE_SECONDS) & (steps / fps < table.duration_seconds - _TOLERANCE_SECONDS)
+    steps = steps[shown]
     frames = np.searchsorted(times, steps / fps + _TOLERANCE_SECONDS, side="right").astype(np.int64) - 1
     inside = (frames >= start_frame) & (frames < end_frame)
     return steps[inside], frames[inside]
