@@ -44,8 +44,8 @@ class FakeServer:
 
     It runs in threads of its own while the context is entered, and answers each request to ``/v1/chat/completions``
     with the next step of the script. A wrong model, API key, or number of images is refused in vLLM's words without
-    using up a step. A request that the script has no step for is refused, and fails the test with `AssertionError` when the
-    context ends; so do steps that were not used.
+    using up a step. A request that the script has no step for is refused, and the test fails with `AssertionError`
+    when the context ends; so it does where steps were not used.
 
         with FakeServer(["<answer>B</answer>", Fault.status(503)]) as server:
             model = OpenAIModel(None, base_url=server.base_url)
