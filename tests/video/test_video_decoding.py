@@ -15,8 +15,8 @@ from videobrain.errors import MissingDependencyError
 from videobrain.settings import Settings
 from videobrain.video import VideoPool
 from videobrain.video.container import open_container
-from videobrain.video.probe import scan
 from videobrain.video.pyav import PyAVDecoder
+from videobrain.video.scan import scan
 from videobrain.video.source import MediaSource, resolve_source
 from videobrain.video.table import Scan
 from videobrain.video.torchcodec import import_torchcodec

@@ -16,7 +16,7 @@ from videobrain.result import VideoSource
 from videobrain.settings import Settings
 from videobrain.video.cache import FrameCache
 from videobrain.video.decoders import DecoderPool
-from videobrain.video.probe import scan
+from videobrain.video.scan import scan
 from videobrain.video.source import MediaSource, resolve_source
 from videobrain.video.table import Scan, VideoInfo
 from videobrain.video.torchcodec import import_torchcodec
