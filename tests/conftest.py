@@ -6,7 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from environments.fixtures import *  # noqa: F403  # fixtures around real models
+from environments.fixtures import (  # noqa: F401  # fixtures
+    tiny_random_model,
+    vllm_arguments,
+    vllm_command,
+    vllm_python,
+    vllm_server,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
