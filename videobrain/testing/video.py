@@ -17,6 +17,9 @@ _TIME_BASE = Fraction(
     1, 60_000
 )  # holds the times of 24, 25, 30, 60 fps and of their 1001 variants; MPEG-4 allows 65,535
 
+# x264's macroblock tree gives now and then other bits for the same frames (seen with libx264 of PyAV 18).
+_H264_OPTIONS = {"crf": "18", "preset": "veryfast", "x264-params": "mbtree=0"}
+
 
 def make_video(
     path: str | Path,
@@ -32,7 +35,7 @@ def make_video(
     """Write a video of plain coloured scenes in which each frame carries its index.
 
     The index stands as a row of black and white cells along the lower edge, so that `read_frame_index` reads it off the
-    pixels, also after encoding and resizing. The same arguments give the same frames.
+    pixels, also after encoding and resizing. The same arguments give the same file.
 
     Args:
         path: The file; its suffix chooses the container (``.mp4``, ``.mkv``, ``.webm``, ``.ts``, …).
@@ -58,11 +61,11 @@ def make_video(
     if len(times) > 2**_BITS:
         raise ValueError(f"at most {2**_BITS} frames can carry their index")
     colours = _colours(scenes, times)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:  # no times, no random identifiers
         stream = container.add_stream(
             "libx264" if codec == "h264" else codec,
             rate=Fraction(fps).limit_denominator(1001),
-            options={"crf": "18", "preset": "veryfast"} if codec == "h264" else {"qscale": "3"},
+            options=_H264_OPTIONS if codec == "h264" else {"qscale": "3"},
         )
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
