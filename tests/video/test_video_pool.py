@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ import pytest
 from videobrain.errors import (
     ConfigurationError,
     DecodeTimeoutError,
+    MissingDependencyError,
     NoFramesError,
     NotAVideoError,
     NoVideoStreamError,
@@ -394,3 +396,54 @@ def test_a_decoder_that_failed_is_not_lent_again() -> None:
         raise RuntimeError
     assert Broken.closed.is_set()
     assert pool.open_count == 0
+
+
+WITHOUT_FFMPEG = """
+import sys, anyio, torch
+from videobrain.errors import MissingDependencyError
+from videobrain.settings import Settings
+from videobrain.video import VideoPool
+
+load = torch.ops.load_library
+
+def load_library(path):
+    if "torchcodec_core" in str(path):
+        raise OSError("libavcodec.so: cannot open shared object file")
+    return load(path)
+
+torch.ops.load_library = load_library
+
+async def main():
+    async with VideoPool(Settings()) as pool:
+        video = await pool.open(sys.argv[1])
+        assert len(await video.frames([0, 2])) == 2
+        assert video.decoder == "pyav", video.decoder
+    async with VideoPool(Settings(decoder="torchcodec")) as pool:
+        video = await pool.open(sys.argv[1])
+        try:
+            await video.frames([0])
+        except MissingDependencyError as error:
+            assert "FFmpeg" in str(error)
+        else:
+            raise SystemExit("torchcodec should be missing")
+
+anyio.run(main)
+"""
+
+
+async def test_pyav_serves_where_torchcodec_finds_no_ffmpeg(videos: Path) -> None:
+    pytest.importorskip("torchcodec")
+    command = [sys.executable, "-c", WITHOUT_FFMPEG, str(videos / "unordered.mov")]
+    done = await anyio.run_process(command, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+async def test_pyav_serves_where_torchcodec_is_not_installed(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    async with VideoPool(Settings()) as pool:
+        video = await pool.open(videos / "unordered.mov")
+        assert len(await video.frames([3])) == 1
+        assert video.decoder == "pyav"
+    async with VideoPool(Settings(decoder="torchcodec")) as strict:
+        with pytest.raises(MissingDependencyError, match="videobrain\\[local\\]"):
+            await strict.prepare()
