@@ -1,4 +1,7 @@
-"""The terminal: results on stdout, everything else on stderr; exit status 0 done, 1 the run failed, 2 bad usage or input."""
+"""The terminal: results on stdout, everything else on stderr.
+
+Exit status: 0 done, 1 the run failed, 2 bad usage or input.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from videobrain.brain import VideoBrain
     from videobrain.result import Answer
 
 T = TypeVar("T")
@@ -211,6 +213,29 @@ def doctor(model: Model = None, base_url: BaseUrl = None, as_json: Json = False)
         raise typer.Exit(1)
 
 
+@app.command()
+def demo(
+    video: Annotated[Path | None, typer.Argument(help="A video. [default: one of coloured scenes is made]")] = None,
+    question: Annotated[str | None, typer.Argument(help="The question. [default: one about the made video]")] = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    report: Annotated[Path, typer.Option(help="Where the HTML page goes.")] = Path("videobrain-demo.html"),
+) -> None:
+    """Show the whole loop at work: offline with a tiny random model where none is configured."""
+    from videobrain.demo import demonstrate
+    from videobrain.display import RunDisplay
+
+    async def run() -> Any:
+        with RunDisplay(conversation=True) as display:
+            return await demonstrate(video, question, model=model, base_url=base_url, report=report, on_event=display)
+
+    shown = _run(run())
+    _print(f"Answer: {shown.answer.text or '(none: ' + shown.answer.stop_reason + ')'}")
+    _print(f"Report: {shown.report.resolve()}")
+    if shown.random_model:
+        _print(_NOISE.format(video=shown.video))
+
+
 @app.callback(invoke_without_command=True)
 def _global(
     context: typer.Context,
@@ -224,6 +249,16 @@ def _global(
     if context.invoked_subcommand is None:
         _tell(context.get_help())
         raise typer.Exit(2)
+
+
+_NOISE = """
+This answer is noise: no model is configured, so a tiny model with random weights was asked, held to the grammar.
+The video, the frames, the searches and the conversation were real. To ask a model that has learnt something:
+
+  videobrain ask VIDEO QUESTION --model openai:NAME --base-url http://localhost:8000/v1    (any OpenAI-compatible server)
+  videobrain ask VIDEO QUESTION --model vllm:Qwen/Qwen3-VL-8B-Instruct                     (starts vLLM; needs a GPU)
+  videobrain ask VIDEO QUESTION --model local:Qwen/Qwen3-VL-2B-Instruct                    (in this process)
+"""
 
 
 def _settings(**given: Any) -> Any:

@@ -120,7 +120,10 @@ class Trace:
             raise TraceError(f"{path} cannot be read: {error.strerror or error}.") from error
         except (ValueError, KeyError) as error:
             raise TraceError(f"{path} is damaged at line {number}: {_first_line(error)}.") from error
-        return cls(events)
+        trace = cls(events)
+        if trace.answer is not None:
+            trace.answer._trace = trace
+        return trace
 
     def replay(self, *, check_answer: CheckAnswer | None = None) -> list[Message]:
         """Drive new Episodes with the recorded replies and tool outcomes and compare every message.

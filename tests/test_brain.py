@@ -1,0 +1,448 @@
+"""The front door: what an application developer gets from VideoBrain."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import BaseModel
+
+from tests.index.encoders import ColourEncoder
+from videobrain import (
+    Answer,
+    ConfigurationError,
+    Event,
+    Finished,
+    LimitExceeded,
+    Limits,
+    ModelProfile,
+    Question,
+    Settings,
+    Trace,
+    VideoBrain,
+    VideoError,
+)
+from videobrain.errors import ModelServerError, TraceError, VideoNotFoundError
+from videobrain.models import ChatReply, ChatRequest, NativeToolCall
+from videobrain.testing import FakeServer, Fault, ScriptedModel, make_video, read_frame_index
+
+ANSWER = "<thinking>The frames suffice.</thinking>\n<answer>red</answer>"
+
+
+def call(tool: str, **arguments: object) -> str:
+    body = json.dumps({"name": tool, "arguments": arguments})
+    return f"<thinking>More frames are needed.</thinking>\n<tool_call>{body}</tool_call>"
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty seconds: red, green, blue, yellow, ten seconds each."""
+    return make_video(tmp_path_factory.mktemp("videos") / "scenes.mp4", seconds=40, fps=10)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(cache_dir=tmp_path / "cache", retry_seconds=5)
+
+
+@pytest.mark.anyio
+async def test_ask_answers_with_evidence_usage_and_trace(video: Path, settings: Settings) -> None:
+    script = [
+        call("uniform_sample", start_frame=100, end_frame=200),
+        call("clip_sample", start_frame=0, end_frame=400, prompt="blue"),
+        ANSWER,
+    ]
+    async with ScriptedModel(script) as model, VideoBrain(model, encoder=ColourEncoder(), settings=settings) as brain:
+        answer = await brain.ask(video, "Which colour comes first?")
+    assert (answer.text, answer.choice, answer.stop_reason, answer.warnings) == ("red", None, "answered", ())
+    assert answer.usage.turns == 3
+    assert answer.usage.tool_calls == {"uniform_sample": 1, "clip_sample": 1}
+    assert answer.usage.frames == len(answer.evidence) == 16 + 8 + 4
+    found = [evidence for evidence in answer.evidence if evidence.source == "clip_sample"]
+    assert all(200 <= evidence.frame_index < 300 and (evidence.similarity or 0) > 0.9 for evidence in found)
+    # The model was sent the frames that it was told of.
+    for message in answer.trace.messages:
+        for frame in message.frames:
+            pixels = np.asarray(Image.open(io.BytesIO(frame.jpeg)).convert("RGB"))
+            assert read_frame_index(pixels) == frame.frame_index
+    assert isinstance(answer.trace.events[-1], Finished)
+    answer.trace.replay()
+
+
+@pytest.mark.anyio
+async def test_multiple_choice_and_structured_answers(video: Path, settings: Settings) -> None:
+    class Colours(BaseModel):
+        first: str
+        count: int
+
+    json_answer = '<thinking>Four.</thinking><answer>{"first": "red", "count": 4}</answer>'
+    script = ["<thinking>x</thinking><answer>(b) green</answer>", ANSWER, json_answer]
+    async with VideoBrain(ScriptedModel(script), settings=settings) as brain:
+        chosen = await brain.ask(video, "Which comes second?", options=["red", "green"])
+        structured = await brain.ask(video, "Which colours?", output_type=Colours)
+    assert chosen.choice == "B"
+    assert structured.output == Colours(first="red", count=4)
+    assert structured.usage.corrections == 1
+    structured.trace.replay()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"question": " "}, "question is empty"),
+        ({"question": "q", "options": ["a"]}, "2 to 26 options"),
+        ({"question": "q", "options": ["a", "a"]}, "different texts"),
+        ({"question": "q", "options": ["a", "b"], "output_type": int}, "not both"),
+    ],
+)
+async def test_questions_that_cannot_be_asked(
+    video: Path, settings: Settings, arguments: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        await VideoBrain(ScriptedModel([]), settings=settings).ask(video, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_a_video_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(VideoNotFoundError, match=r"nowhere\.mp4"):
+        await VideoBrain(ScriptedModel([]), settings=settings).ask(tmp_path / "nowhere.mp4", "What?")
+
+
+def test_wrong_names_are_reported_at_once() -> None:
+    for wrong in ({"model": "gpt-4o"}, {"strategy": "magic"}, {"tools": ["no_such_tool"]}):
+        with pytest.raises(ConfigurationError):
+            VideoBrain(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_through_a_server(video: Path, settings: Settings) -> None:
+    with FakeServer([Fault.status(500), call("uniform_sample", start_frame=0, end_frame=50), ANSWER]) as server:
+        brain = VideoBrain(base_url=server.base_url, api_key="secret-key-1", settings=settings)
+        events: list[Event] = []
+        answer = await brain.ask(video, "Which colour comes first?", on_event=events.append)
+        assert server.open_connections == 0  # without `async with`, each call cleans up after itself
+    assert answer.text == "red"
+    assert [event.kind for event in events].count("request_retrying") == 1
+    assert "secret-key-1" not in "".join(event.model_dump_json() for event in events)
+    assert events[0].kind == "run_started"
+    assert events[-1].kind == "finished"
+
+
+@pytest.mark.anyio
+async def test_stream_ends_with_finished_and_raises_what_the_run_raised(video: Path, settings: Settings) -> None:
+    brain = VideoBrain(ScriptedModel([ANSWER]), settings=settings)
+    async with brain.stream(video, "What?") as events:
+        kinds = [event.kind async for event in events]
+    assert kinds[-1] == "finished"
+    brain = VideoBrain(ScriptedModel([ModelServerError("the server failed", status=500)]), settings=settings)
+    async with brain.stream(video, "What?") as events:
+        with pytest.raises(ModelServerError):
+            _ = [event async for event in events]
+
+
+@pytest.mark.anyio
+async def test_ask_many_gives_every_outcome_and_one_failure_spoils_no_other(
+    video: Path, settings: Settings, tmp_path: Path
+) -> None:
+    def reply(request: ChatRequest) -> str:
+        question = request.messages[1].text
+        if "question 3" in question:
+            raise ValueError("a bug in a model")
+        return f"<thinking>x</thinking><answer>{question.split('question ')[1][:2].strip()}</answer>"
+
+    questions = [Question(video=video, question=f"question {n} ?", key=str(n)) for n in range(12)]
+    questions.insert(5, Question(video=tmp_path / "gone.mp4", question="question 99 ?", key="gone"))
+    taken = 0
+
+    async def source() -> AsyncIterator[Question]:
+        nonlocal taken
+        for question in questions:
+            taken += 1
+            yield question
+
+    outcomes = []
+    async with (
+        VideoBrain(ScriptedModel([reply] * 12), settings=settings) as brain,
+        brain.ask_many(source(), concurrency=3) as stream,
+    ):
+        async for outcome in stream:
+            outcomes.append(outcome)
+            assert taken <= len(outcomes) + 4  # read only as far as it is worked on
+    by_key = {outcome.question.key: outcome for outcome in outcomes}
+    assert len(outcomes) == len(by_key) == 13
+    assert isinstance(by_key["gone"].error, VideoNotFoundError)
+    assert isinstance(by_key["3"].error, ValueError)
+    for n in (0, 1, 2, 4, 11):
+        answer = by_key[str(n)].answer
+        assert answer is not None
+        assert answer.text == str(n)
+        assert not any(frame.jpeg for frame in answer.trace.frames().values())
+
+
+@pytest.mark.anyio
+async def test_leaving_ask_many_early_cancels_the_rest(video: Path, settings: Settings) -> None:
+    questions = (Question(video=video, question=f"q{n}") for n in range(10_000))
+    brain = VideoBrain(ScriptedModel([ANSWER] * 10_000), settings=settings)
+    async with brain, brain.ask_many(questions, concurrency=4) as outcomes:
+        async for outcome in outcomes:
+            assert outcome.error is None
+            break
+    assert next(questions).question != "q9999"
+
+
+@pytest.mark.anyio
+async def test_ask_sync_works_inside_a_running_loop_and_keeps_its_model(video: Path, settings: Settings) -> None:
+    with FakeServer([ANSWER, ANSWER]) as server:
+        with VideoBrain(base_url=server.base_url, api_key="none", settings=settings) as brain:
+            assert brain.ask_sync(video, "What?").text == "red"
+            assert brain.ask_sync(video, "What?").text == "red"
+            assert sum("/models" in str(request) for request in server.requests) <= 1
+        assert server.open_connections == 0
+
+
+def test_ask_sync_without_a_loop(video: Path, settings: Settings) -> None:
+    brain = VideoBrain(ScriptedModel([ANSWER]), settings=settings)
+    assert brain.ask_sync(video, "What?").text == "red"
+    brain.close()
+    brain.close()
+    assert not any(thread.name == "videobrain-loop" for thread in threading.enumerate())
+
+
+@pytest.mark.anyio
+async def test_index_and_search(video: Path, settings: Settings, tmp_path: Path) -> None:
+    other = make_video(tmp_path / "other.mp4", seconds=8, fps=10, scenes=("white", "blue"))
+    encoder = ColourEncoder()
+    steps: list[tuple[int, int]] = []
+    async with VideoBrain(encoder=encoder, settings=settings) as brain:
+        index = await brain.index(video, progress=lambda done, total: steps.append((done, total)))
+        assert len(index) >= 40
+        assert steps[-1][0] == steps[-1][1]
+        embedded = encoder.images
+        hits = await brain.search(video, "blue", k=3)
+        assert [hit.frame_index for hit in hits] == sorted(hit.frame_index for hit in hits)
+        assert all(20 <= hit.timestamp_seconds < 30 for hit in hits)
+        assert encoder.images == embedded
+        assert [hit async for hit in _each(await brain.search(video, "blue", k=3, end_seconds=20))] != hits
+        both = await brain.search([video, other], "white", k=2)
+        assert {hit.video for hit in both} == {"other.mp4"} or all("other" in hit.video for hit in both)
+
+
+async def _each(items: list[object]) -> AsyncIterator[object]:
+    for item in items:
+        yield item
+
+
+@pytest.mark.anyio
+async def test_without_an_encoder_clip_sample_is_withdrawn(video: Path, settings: Settings) -> None:
+    offline = settings.model_copy(update={"offline": True, "encoder": "hf-hub:nobody/nothing"})
+    script = [call("clip_sample", start_frame=0, end_frame=400, prompt="blue"), ANSWER]
+    async with ScriptedModel(script) as model:
+        answer = await VideoBrain(model, settings=offline).ask(video, "What?")
+        told = model.requests[1].messages[-1].text
+    assert "clip_sample failed" in told
+    assert "cannot be used any more" in told
+    assert any("clip_sample was withdrawn" in warning for warning in answer.warnings)
+    assert answer.text == "red"
+
+
+@pytest.mark.anyio
+async def test_native_calling(video: Path, settings: Settings) -> None:
+    native = settings.model_copy(update={"tool_calling": "native"})
+    arguments = '{"start_frame": 0, "end_frame": 40}'
+    script = [
+        ChatReply(
+            text="",
+            tool_calls=(NativeToolCall(id="c1", name="uniform_sample", arguments=arguments),),
+            finish_reason="tool_calls",
+        ),
+        "red",
+    ]
+    async with ScriptedModel(script, profile=ModelProfile(native_tools=True)) as model:
+        answer = await VideoBrain(model, settings=native).ask(video, "What?")
+        assert [tool.name for tool in model.requests[0].tools] == ["uniform_sample", "clip_sample"]
+        roles = [message.role for message in model.requests[1].messages]
+    assert roles == ["system", "user", "assistant", "tool", "user"]
+    assert answer.text == "red"
+    answer.trace.replay()
+
+
+@pytest.mark.anyio
+async def test_limits_raise_with_what_there_is(video: Path, settings: Settings) -> None:
+    script = [call("uniform_sample", start_frame=0, end_frame=n) for n in (50, 100)]
+    brain = VideoBrain(ScriptedModel(script), limits=Limits(turns=2, on_limit="raise"), settings=settings)
+    with pytest.raises(LimitExceeded, match="turns") as caught:
+        await brain.ask(video, "What?")
+    assert caught.value.limit == "turns"
+    assert caught.value.partial is not None
+    assert len(caught.value.partial.evidence) == 23  # frame 0 was shown already
+    caught.value.partial.trace.replay()
+
+
+@pytest.mark.anyio
+async def test_seconds_cut_a_hanging_request(video: Path, settings: Settings) -> None:
+    with FakeServer([Fault.hang()]) as server:
+        brain = VideoBrain(base_url=server.base_url, api_key="none", limits=Limits(seconds=1.5), settings=settings)
+        began = time.monotonic()
+        answer = await brain.ask(video, "What?")
+        assert time.monotonic() - began < 4
+        with anyio.fail_after(2):
+            while server.open_connections:
+                await anyio.sleep(0.02)
+    assert answer.stop_reason == "seconds"
+    assert answer.text == ""
+
+
+@pytest.mark.anyio
+async def test_cancelling_at_any_event_leaves_nothing_behind(video: Path, settings: Settings, tmp_path: Path) -> None:
+    def script() -> list[str]:
+        return [
+            call("uniform_sample", start_frame=100, end_frame=200),
+            "nonsense",
+            call("clip_sample", start_frame=0, end_frame=400, prompt="blue"),
+            ANSWER,
+        ]
+
+    kinds = await _run_and_cancel_at(None, video, settings, script())
+    assert len(kinds) > 20
+    before, tasks = _open_files(), len(asyncio.all_tasks())
+    for position in range(len(kinds)):
+        fresh = settings.model_copy(update={"cache_dir": tmp_path / f"cache-{position}"})
+        began = time.monotonic()
+        seen = await _run_and_cancel_at(position, video, fresh, script())
+        assert time.monotonic() - began < 8
+        assert seen[: position + 1] == kinds[: position + 1]
+        aside = [path for path in fresh.cache_dir.rglob("*") if path.suffix in (".tmp", ".part")]
+        assert aside == []
+    assert _open_files() <= before + 2
+    assert len(asyncio.all_tasks()) == tasks
+
+
+async def _run_and_cancel_at(position: int | None, video: Path, settings: Settings, script: list[str]) -> list[str]:
+    """Ask, cancel at the event of this position, wait for the end; gives the kinds of events seen."""
+    kinds: list[str] = []
+    encoder = ColourEncoder(seconds=0.01)
+
+    def watch(event: Event) -> None:
+        kinds.append(event.kind)
+        if position is not None and len(kinds) == position + 1:
+            task.cancel()
+
+    async def work() -> Answer:
+        async with VideoBrain(ScriptedModel(script), encoder=encoder, settings=settings) as brain:
+            return await brain.ask(video, "What?", on_event=watch)
+
+    task = asyncio.create_task(work())
+    done, _ = await asyncio.wait([task], timeout=10)
+    assert done
+    if position is None:
+        task.result()
+    elif kinds[-1] != "finished":
+        assert task.cancelled()
+    await anyio.sleep(0.05)
+    assert not encoder.working
+    return kinds
+
+
+def _open_files() -> int:
+    proc = Path("/proc/self/fd")
+    return len(list(proc.iterdir())) if proc.is_dir() else 0
+
+
+@pytest.mark.anyio
+async def test_no_callback_holds_the_event_loop(
+    videos: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each callback's own time during an ask on a long film, imports done, stays below 50 ms."""
+    script = [
+        call("uniform_sample", start_frame=2000, end_frame=9000),
+        call("clip_sample", start_frame=0, end_frame=14315, prompt="green"),
+        ANSWER,
+    ]
+    film = videos / "bbb_448x252_av.mp4"
+    with FakeServer(script * 2) as server:
+        async with VideoBrain(
+            base_url=server.base_url, api_key="none", encoder=ColourEncoder(), settings=settings
+        ) as brain:
+            await brain.ask(videos / "flower.mp4", "What?")  # first imports
+            slowest: list[tuple[float, str]] = []
+            run = asyncio.Handle._run
+
+            def timed(handle: asyncio.Handle) -> None:
+                began = time.thread_time()
+                run(handle)
+                slowest.append((time.thread_time() - began, repr(handle)))
+
+            monkeypatch.setattr(asyncio.Handle, "_run", timed)
+            answer = await brain.ask(film, "What?")
+            monkeypatch.undo()
+    assert answer.usage.frames > 20
+    assert max(slowest)[0] < 0.05, max(slowest)
+
+
+@pytest.mark.anyio
+async def test_questions_on_one_video_decode_and_embed_each_frame_once(video: Path, settings: Settings) -> None:
+    encoder = ColourEncoder()
+    script = [call("clip_sample", start_frame=0, end_frame=400, prompt="blue"), ANSWER]
+
+    def reply(request: ChatRequest) -> str:
+        return script[(len(request.messages) - 2) // 2]
+
+    async with VideoBrain(ScriptedModel([reply] * 12), encoder=encoder, settings=settings) as brain:
+        questions = [Question(video=video, question=f"q{n}") for n in range(6)]
+        async with brain.ask_many(questions, concurrency=6, keep_frames=True) as outcomes:
+            answers = [outcome.answer async for outcome in outcomes]
+    assert encoder.images == 40  # one frame a second
+    frames = [answer.trace.frames() for answer in answers if answer is not None]
+    assert len(frames) == 6
+    for digest, frame in frames[0].items():
+        assert all(other[digest].jpeg is frame.jpeg for other in frames)
+
+
+@pytest.mark.anyio
+async def test_trace_files(video: Path, settings: Settings, tmp_path: Path) -> None:
+    script = [call("uniform_sample", start_frame=0, end_frame=100), ANSWER]
+    answer = await VideoBrain(ScriptedModel(script), settings=settings).ask(video, "What?")
+    path = answer.trace.save(tmp_path / "runs" / "one.jsonl")
+    loaded = Trace.load(path)
+    assert [event.model_dump() for event in loaded.events] == [event.model_dump() for event in answer.trace.events]
+    assert loaded.frames() == answer.trace.frames()
+    assert loaded.answer is not None
+    assert loaded.answer.trace is loaded
+    assert loaded.replay() == answer.trace.messages
+    text = path.read_text(encoding="utf-8")
+    (tmp_path / "torn.jsonl").write_text(text[: len(text) // 2], encoding="utf-8")
+    with pytest.raises(TraceError, match=r"torn\.jsonl is damaged at line"):
+        Trace.load(tmp_path / "torn.jsonl")
+    with pytest.raises(TraceError, match="is no trace"):
+        Trace.load(_write(tmp_path / "x.jsonl", "{}\n"))
+    with pytest.raises(TraceError, match="cannot be read"):
+        Trace.load(tmp_path / "none.jsonl")
+    changed = text.replace("Which", "What").replace('"question":"What?"', '"question":"When?"')
+    with pytest.raises(TraceError, match="does not replay"):
+        Trace.load(_write(tmp_path / "changed.jsonl", changed)).replay()
+    again = Answer.model_validate_json(answer.model_dump_json())
+    assert again.text == "red"
+    with pytest.raises(TraceError, match="carries no trace"):
+        _ = again.trace
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.anyio
+async def test_errors_of_videos_are_input_errors(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no video")
+    with pytest.raises(VideoError, match=r"notes\.txt"):
+        await VideoBrain(ScriptedModel([]), settings=settings).ask(tmp_path / "notes.txt", "What?")
