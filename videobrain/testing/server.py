@@ -19,7 +19,7 @@ ServerReply = str | ChatReply | Fault
 ServerStep = ServerReply | Callable[[dict[str, Any]], ServerReply]
 """A reply's text, a whole reply, a fault, or a function of the request's body that gives one of these."""
 
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
