@@ -62,14 +62,14 @@ def vllm_arguments() -> Iterator[str]:
         for name, value in CPU_SETTINGS.items():
             if name not in os.environ:
                 patch.setenv(name, value)
-        yield "--dtype bfloat16 --max-num-seqs 8 --enable-auto-tool-choice --tool-call-parser hermes"
+        yield "--dtype bfloat16 --enforce-eager --max-num-seqs 8 --enable-auto-tool-choice --tool-call-parser hermes"
 
 
 @pytest.fixture(scope="session")
 def vllm_server(
     vllm_command: str, vllm_arguments: str, tiny_random_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[VLLMServer]:
-    """One real vLLM for all tests; it is up after 30 to 90 seconds."""
+    """One real vLLM for all tests; it is up after 20 to 60 seconds."""
     from videobrain.models.vllm import ManagedVLLM
     from videobrain.settings import Settings
 

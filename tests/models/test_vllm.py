@@ -31,6 +31,7 @@ from videobrain.models.messages import (
     ImagePart,
     Message,
     ModelEvent,
+    NativeToolCall,
     TextDelta,
     TextPart,
     ToolSchema,
@@ -287,17 +288,41 @@ class TestReplies:
         await model.aclose()
 
     @pytest.mark.anyio
-    async def test_native_calls(self, model: OpenAIModel) -> None:
+    async def test_native_calls(self, model: OpenAIModel, vllm_server: VLLMServer) -> None:
         tool = ToolSchema(
             name="look",
             description="Look at one moment.",
             parameters={"type": "object", "properties": {"at": {"type": "integer"}}, "required": ["at"]},
         )
-        call = r'<tool_call>\{"name": "look", "arguments": \{"at": [0-9]{1,3}\}\}</tool_call>'
-        reply = await model.complete(ask(frame(0, (9, 9, 9)), tools=(tool,), pattern=call, max_output_tokens=64))
-        assert [one.name for one in reply.tool_calls] == ["look"]
-        assert isinstance(json.loads(reply.tool_calls[0].arguments)["at"], int)
-        assert reply.finish_reason == "tool_calls"
+        call = NativeToolCall(id="1", name="look", arguments='{"at": 3}')
+        messages = (
+            *ask(frame(0, (9, 9, 9))).messages,
+            Message(role="assistant", parts=(), tool_calls=(call,)),
+            Message(role="tool", parts=(TextPart(text="done"),), tool_call_id="1"),
+        )
+        told = await model.complete(ChatRequest(messages=messages, tools=(tool,), max_output_tokens=16))
+        untold = await model.complete(ChatRequest(messages=messages, max_output_tokens=16))
+        assert told.input_tokens > untold.input_tokens + 50
+
+        # An untrained model calls only where it is made to, and vLLM ignores a pattern beside a tool that is `strict`.
+        body = {
+            "model": vllm_server.model,
+            "messages": [{"role": "user", "content": "when?"}],
+            "tools": [{"type": "function", "function": tool.model_dump()}],
+            "structured_outputs": {
+                "regex": r'text <tool_call>\{"name": "look", "arguments": \{"at": [0-9]{1,3}\}\}</tool_call>'
+            },
+            "max_tokens": 200,
+        }
+        headers = {"Authorization": f"Bearer {vllm_server.api_key}"}
+        async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
+            answer = (await http.post(f"{vllm_server.base_url}/chat/completions", json=body)).json()
+        choice = answer["choices"][0]
+        assert choice["finish_reason"] == "tool_calls"
+        assert choice["message"]["content"].strip() == "text"
+        function = choice["message"]["tool_calls"][0]["function"]
+        assert function["name"] == "look"
+        assert isinstance(json.loads(function["arguments"])["at"], int)
 
     @pytest.mark.anyio
     async def test_what_is_too_much_is_told(self, model: OpenAIModel) -> None:
