@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-_LETTER = re.compile(r"^[\s(\[*]*([A-Za-z])\s*(?:[)\].:*,]|$)")
-_STATED = re.compile(r"\b(?:answer|option|choice)\s*(?:is|:)?\s*[(\[*]*([A-Z])(?=\s*(?:[)\].:,*]|$))", re.MULTILINE)
+_ENDS = r"[^\S\n]*(?:[)\].:,*\n]|[-–—]\s|$)"  # noqa: RUF001  # dashes as models write them
+_LETTER = re.compile(rf"^[\s(\[*]*([A-Za-z]){_ENDS}")
+_LETTERS = re.compile(r"[\W_]*[A-Za-z](?:[\W_]+(?:(?:and|or)[\W_]+)?[A-Za-z])+[\W_]*")
+_STATED = re.compile(rf"\b(?i:answer|option|choice)[^\S\n]*(?:is|:)?[^\S\n]*[(\[*]*([A-Z])(?={_ENDS})", re.MULTILINE)
 
 
 def format_options(options: Sequence[str]) -> str:
@@ -24,10 +26,13 @@ def parse_choice(answer: str, options: Sequence[str]) -> str | None:
     """
     letters = LETTERS[: len(options)]
     text = answer.strip()
-    normal = _normal(text)
-    by_text = [letter for letter, option in zip(letters, options, strict=True) if _normal(option) == normal]
-    if len(by_text) == 1:
-        return by_text[0]
+    if len(text) > 1 or text.upper() not in letters:
+        for form in (str.strip, _normal):
+            same = [letter for letter, option in zip(letters, options, strict=True) if form(option) == form(text) != ""]
+            if len(same) == 1:
+                return same[0]
+    if _LETTERS.fullmatch(text):
+        return None
     if match := _LETTER.match(text):
         letter = match[1].upper()
         return letter if letter in letters else None

@@ -17,7 +17,9 @@ from videobrain.agent.json_pattern import json_pattern
 from videobrain.tools.spec import ToolSpec
 
 _TAG = re.compile(r"<(/?)\s*(thinking|think|tool_call|answer)\s*>", re.IGNORECASE)
-_FENCE = re.compile(r"```(?:[a-zA-Z_]*)\s*\n?(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```[a-zA-Z_]*+\s*+(.*?)```", re.DOTALL)
+_DEEPEST = 64
+"""Nesting of JSON that is read; what writes traces stops at some 200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,22 @@ def parse_reply(text: str) -> ParsedReply:
     """Read a reply tolerantly.
 
     Accepted beside the grammar: ``<think>`` for ``<thinking>``, tags in capitals, a thinking that is not closed
-    before the call or answer, a last tag that is not closed, a call as fenced or bare JSON without tags.
+    before the call or answer, a last tag that is not closed, a call as fenced or bare JSON without tags. Tags between
+    ``<thinking>`` and ``</thinking>`` are quoted, not meant.
     """
+    tags = list(_TAG.finditer(text))
+    quoted: list[bool] = []  # for each tag: the next tag of thinking closes one
+    closes = False
+    for tag in reversed(tags):
+        quoted.append(closes)
+        if tag[2].lower().startswith("think"):
+            closes = bool(tag[1])
+    quoted.reverse()
     found: dict[str, list[str]] = {"thinking": [], "tool_call": [], "answer": []}
     outside: list[str] = []
     position, unclosed = 0, False
     opened: tuple[str, int] | None = None
-    for tag in _TAG.finditer(text):
+    for tag, is_quoted in zip(tags, quoted, strict=True):
         kind = "thinking" if tag[2].lower().startswith("think") else tag[2].lower()
         closing = bool(tag[1])
         if opened is None:
@@ -78,10 +89,10 @@ def parse_reply(text: str) -> ParsedReply:
         elif closing and kind == opened[0]:
             found[kind].append(text[opened[1] : tag.start()].strip())
             opened, position = None, tag.end()
-        elif not closing and opened[0] == "thinking" and kind != "thinking":
+        elif not closing and opened[0] == "thinking" and kind != "thinking" and not is_quoted:
             found["thinking"].append(text[opened[1] : tag.start()].strip())
             opened, position = (kind, tag.end()), tag.end()
-        # anything else stands inside the open tag, such as a quoted tag within a thought
+        # anything else stands inside the open tag
     if opened is None:
         outside.append(text[position:])
     else:
@@ -101,10 +112,9 @@ def read_call(text: str) -> CallText:
     if not body:
         return CallText(problem="the tool call is empty")
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        return CallText(problem=f"the tool call is not valid JSON: {reason}")
+        value = decode_json(body)
+    except ValueError as error:
+        return CallText(problem=f"the tool call is not valid JSON: {error}")
     return call_from(value)
 
 
@@ -118,8 +128,8 @@ def call_from(value: object) -> CallText:
         return CallText(problem='the tool call has no "name"')
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
+            arguments = decode_json(arguments)
+        except ValueError:
             return CallText(name=name, problem='"arguments" is not valid JSON')
     if not isinstance(arguments, dict):
         return CallText(name=name, problem='"arguments" must be a JSON object')
@@ -128,8 +138,36 @@ def call_from(value: object) -> CallText:
 
 def _calls_without_tags(text: str) -> list[CallText]:
     bodies = [match[1] for match in _FENCE.finditer(text)] or ([text] if text.startswith("{") else [])
-    calls = [read_call(body) for body in bodies if '"name"' in body]
-    return [call for call in calls if not call.problem or call.name]
+    return [
+        read_call(body) for body in bodies if '"name"' in body and ('"arguments"' in body or '"parameters"' in body)
+    ]
+
+
+def decode_json(text: str) -> Any:
+    """Decode JSON that a model wrote.
+
+    Raises:
+        ValueError: It is not JSON, or it holds what cannot be passed on: NaN, half a surrogate pair, deep nesting.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [child for item in level if isinstance(item, dict | list) for child in _children(item)]
+        if not level:
+            break
+    else:
+        raise ValueError("it is nested too deeply")
+    json.dumps(value, ensure_ascii=False).encode()  # fails on half a surrogate pair
+    return value
+
+
+def _children(item: dict[str, Any] | list[Any]) -> list[Any]:
+    return list(item.values()) if isinstance(item, dict) else item
 
 
 def _refuse_constant(constant: str) -> None:
@@ -155,10 +193,7 @@ def violations(replies: Sequence[str], tools: Sequence[ToolSpec], *, thinking: b
     for kind in ("thinking", "tool_call", "answer"):
         if text.count(f"<{kind}>") != text.count(f"</{kind}>"):
             broken.append(f"<{kind}> tags do not balance")
-    sections = {
-        kind: [body.strip() for body in re.findall(f"<{kind}>(.*?)</{kind}>", text, re.DOTALL)]
-        for kind in ("thinking", "tool_call", "answer")
-    }
+    sections = {kind: _bodies(text, kind) for kind in ("thinking", "tool_call", "answer")}
     if thinking and len(sections["thinking"]) != len(sections["tool_call"]) + len(sections["answer"]):
         broken.append("there is not one thinking for each tool call and answer")
     broken += [f"an empty {kind}" for kind, bodies in sections.items() if not all(bodies)]
@@ -171,12 +206,17 @@ def violations(replies: Sequence[str], tools: Sequence[ToolSpec], *, thinking: b
     return broken
 
 
+def _bodies(text: str, kind: str) -> list[str]:
+    closing = f"</{kind}>"
+    return [part.split(closing, 1)[0].strip() for part in text.split(f"<{kind}>")[1:] if closing in part]
+
+
 def _call_violations(
     body: str, known: Mapping[str, ToolSpec], earlier: dict[str, list[Mapping[str, Any]]]
 ) -> list[str]:
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        value = decode_json(body)
+    except ValueError:
         return ["a tool call is not valid JSON"]
     if not isinstance(value, dict) or not isinstance(value.get("arguments"), dict):
         return ["a tool call is not an object with a name and an arguments object"]

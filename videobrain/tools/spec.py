@@ -35,9 +35,9 @@ class ToolSpec(ToolSchema):
             where = ".".join(str(part) for part in error.path)
             found.append(f"{where}: {_shorten(error.message)}" if where else _shorten(error.message))
         properties = self.parameters.get("properties", {})
-        if not found and {"start_frame", "end_frame"} <= properties.keys() <= arguments.keys() | properties.keys():
+        if not found and {"start_frame", "end_frame"} <= properties.keys():
             start, end = arguments.get("start_frame"), arguments.get("end_frame")
-            if isinstance(start, int) and isinstance(end, int) and start >= end:
+            if isinstance(start, int | float) and isinstance(end, int | float) and start >= end:
                 found.append(f"start_frame must be smaller than end_frame, but {start} is not smaller than {end}")
         if not found and isinstance(prompt := arguments.get("prompt"), str) and not prompt.strip():
             found.append("prompt must not be empty")
