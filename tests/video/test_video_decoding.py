@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -177,3 +178,32 @@ async def test_pixel_aspect_is_applied(pool: VideoPool, videos: Path) -> None:
     assert (video.info.coded_width, video.info.width, video.info.height) == (640, 1280, 360)
     (frame,) = await video.frames([7])
     assert frame.pixels.shape == (360, 1280, 3)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+async def test_turned_and_mirrored_pictures_come_upright(turn: int, mirror: bool, decoder: Any, tmp_path: Path) -> None:
+    upright = np.zeros((48, 64, 3), np.uint8)
+    upright[:24, :32], upright[:24, 32:], upright[24:, :32] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
+    stored = np.rot90(upright, turn // 90)  # anticlockwise, so that a clockwise turn mends it
+    if mirror:
+        stored = stored[:, ::-1]
+    path = tmp_path / "made.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width = stored.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[turn]
+        sign = -1 if mirror else 1
+        stream.set_display_matrix([sign * cos << 16, sign * sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30])
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")))
+        container.mux(stream.encode())
+    async with VideoPool(Settings(decoder=decoder)) as pool:
+        video = await pool.open(path)
+        assert (video.info.rotation, video.info.mirrored) == (turn, mirror)
+        (frame,) = await video.frames([0])
+        assert frame.pixels.shape == upright.shape
+        assert np.abs(upright.astype(int) - frame.pixels).mean() < 8

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,19 +64,31 @@ def frame_pts(frame: Any) -> int | None:
     return pts
 
 
-def to_rgb(frame: Any, rotation: int) -> Pixels:
-    """A decoded frame as upright RGB, shape (height, width, 3)."""
-    return upright(frame.to_ndarray(format="rgb24"), rotation)
+class Orientation(NamedTuple):
+    """What makes a stored picture upright: mirror it left to right first if `mirrored`, then turn it clockwise."""
+
+    rotation: int
+    mirrored: bool
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        """The upright picture."""
+        if self.mirrored:
+            pixels = pixels[:, ::-1]
+        return np.ascontiguousarray(np.rot90(pixels, k=-self.rotation // 90))
 
 
-def upright(pixels: Pixels, rotation: int) -> Pixels:
-    """Turn an image clockwise by `rotation` degrees, a multiple of 90."""
-    return np.ascontiguousarray(np.rot90(pixels, k=-rotation // 90)) if rotation else pixels
+def orientation_of(frame: Any) -> Orientation:
+    """What the frame's display matrix asks for, to the nearest quarter turn."""
+    import av
 
-
-def rotation_of(frame: Any) -> int:
-    """Clockwise turn, in degrees, that the container asks for: 0, 90, 180 or 270."""
-    return int(round(-frame.rotation / 90) * 90 % 360)
+    matrix = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+    if matrix is None:
+        return Orientation(0, False)
+    a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, "=i4")[:5])
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    return Orientation(round(math.degrees(math.atan2(b, a)) / 90) * 90 % 360, mirrored)
 
 
 def display_size(width: int, height: int, rotation: int, pixel_aspect: Fraction) -> tuple[int, int]:
@@ -97,7 +110,7 @@ class PyAVDecoder:
         self._source = source
         self._stream_index = scan.info.stream_index
         self._table = scan.table
-        self._rotation = scan.info.rotation
+        self._orientation = Orientation(scan.info.rotation, scan.info.mirrored)
         self._damaged = scan.damaged
         self._container: Any = None
         self._frames: Iterator[tuple[int, Any]] = iter(())
@@ -125,7 +138,7 @@ class PyAVDecoder:
         Frames that cannot be decoded are left out.
         """
         for index, frame in self.video_frames(indices, job):
-            yield index, to_rgb(frame, self._rotation)
+            yield index, self._orientation.apply(frame.to_ndarray(format="rgb24"))
 
     def video_frames(self, indices: Sequence[int], job: Job) -> Iterator[tuple[int, Any]]:
         """The same as ``av.VideoFrame``, as stored in the stream."""

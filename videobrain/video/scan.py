@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from videobrain.errors import NoFramesError
 from videobrain.video.container import choose_stream, open_container
-from videobrain.video.pyav import decode, display_size, frame_pts, packets, rotation_of
+from videobrain.video.pyav import decode, display_size, frame_pts, orientation_of, packets
 from videobrain.video.source import MediaSource
 from videobrain.video.table import FrameTable, MissingFrames, Scan, VideoInfo
 from videobrain.video.work import Job
@@ -35,6 +35,7 @@ class _Packets:
     count: int = 0
     untimed: bool = False
     corrupt: bool = False
+    open_gops: bool = False
 
 
 @dataclass(slots=True)
@@ -84,13 +85,14 @@ def scan(source: MediaSource, stream_index: int | None, job: Job) -> Scan:
         missing += _cut_off(container, stream, shown, table, job)
         info = _describe(source, container, stream, frames.first, table)
     damaged = bool(missing) or shown.corrupt or frames.corrupt
-    return Scan(info, table, tuple(sorted(missing, key=lambda part: part.start_seconds)), damaged)
+    return Scan(info, table, tuple(sorted(missing, key=lambda part: part.start_seconds)), damaged, shown.open_gops)
 
 
 def _read_packets(container: Any, stream: Any, job: Job) -> _Packets:
     hidden = _HIDDEN.get(stream.codec_context.name, _never)
     shown = _Packets([], [])
     rows = []
+    key_pts = None
     for packet in packets(container, stream, job.check):
         if not packet.size:
             continue
@@ -102,6 +104,10 @@ def _read_packets(container: Any, stream: Any, job: Job) -> _Packets:
             shown.untimed = True
             continue
         rows.append((packet.pts, packet.is_keyframe))
+        if packet.is_keyframe:
+            key_pts = packet.pts
+        elif key_pts is not None and packet.pts < key_pts:
+            shown.open_gops = True
         shown.end = max(shown.end, packet.pts + (packet.duration or 0))
     rows.sort()
     previous = None
@@ -193,8 +199,8 @@ def _header_duration(container: Any, stream: Any) -> float | None:
 
 def _describe(source: MediaSource, container: Any, stream: Any, first: Any, table: FrameTable) -> VideoInfo:
     aspect = stream.sample_aspect_ratio or first_aspect(stream)
-    rotation = rotation_of(first)
-    width, height = display_size(first.width, first.height, rotation, aspect)
+    orientation = orientation_of(first)
+    width, height = display_size(first.width, first.height, orientation.rotation, aspect)
     seconds = table.timestamps_seconds
     gaps = np.diff(seconds)
     header_fps = float(stream.average_rate) if stream.average_rate else None
@@ -212,7 +218,8 @@ def _describe(source: MediaSource, container: Any, stream: Any, first: Any, tabl
         height=height,
         coded_width=first.width,
         coded_height=first.height,
-        rotation=rotation,
+        rotation=orientation.rotation,
+        mirrored=orientation.mirrored,
         pixel_aspect=float(aspect),
         frame_count=len(table),
         header_frame_count=stream.frames or None,

@@ -112,8 +112,8 @@ class VideoInfo(BaseModel):
     """What is known about a video.
 
     Fields whose names begin with ``header_`` repeat what the container claims and are None where it claims nothing;
-    `container`, `codec`, `pixel_format`, `pixel_aspect` and `rotation` are descriptions that only headers carry. All
-    other fields come from the content: its packets and first frame.
+    `container`, `codec`, `pixel_format`, `pixel_aspect`, `rotation` and `mirrored` are descriptions that only headers
+    carry. All other fields come from the content: its packets and first frame.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -138,6 +138,8 @@ class VideoInfo(BaseModel):
     """As stored, before rotation and pixel aspect."""
     rotation: int
     """Clockwise turn in degrees that makes the stored picture upright: 0, 90, 180 or 270. It has been applied."""
+    mirrored: bool
+    """Whether the stored picture was mirrored before it was turned. It has been undone."""
     pixel_aspect: float
     """Width of a stored pixel over its height. It has been applied."""
     frame_count: int
@@ -163,3 +165,5 @@ class Scan:
     missing: tuple[MissingFrames, ...]
     damaged: bool
     """Something is missing, or the demuxer or decoder has flagged a packet or frame as corrupt."""
+    open_gops: bool
+    """Some frames are shown before the keyframe that they follow in the file (leading pictures)."""

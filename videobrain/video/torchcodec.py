@@ -1,11 +1,12 @@
 """Decoding with torchcodec, frame by frame and by time, each frame checked against the frame table.
 
 Asked by index, torchcodec counts what the file's own index says, which is not always what is shown (hidden frames, edit
-lists). Asked by time in its approximate mode it needs no scan of the file, and is as fast as in one batch.
+lists). Asked by time it needs no scan of the file, is as fast as in one batch, and can be cancelled between frames.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from videobrain.errors import MissingDependencyError
 from videobrain.video.container import DECODER_THREADS
 from videobrain.video.frame import Pixels
 from videobrain.video.source import MediaSource
-from videobrain.video.table import FrameTable, Scan, VideoInfo
+from videobrain.video.table import FrameTable, Scan
 from videobrain.video.work import Job
 
 _STEP_PIXELS = 100_000_000
@@ -23,6 +24,8 @@ _STEP_PIXELS = 100_000_000
 _THREADED_PIXELS = 1280 * 720
 """Smaller pictures decode faster in one thread (8 frames of 448x252: 32 ms instead of 39 ms). Only sound files are read
 here, whose pixels do not depend on it."""
+_MAPPED_FRAMES = 100_000
+"""Frames whose times torchcodec is told at the most (some 0.2 s)."""
 _MEAN_DIFFERENCE = 1.0
 _MAX_DIFFERENCE = 16
 """How far torchcodec's pixels may be from PyAV's, which may carry another version of FFmpeg. With the same version
@@ -61,6 +64,8 @@ def can_read(source: MediaSource, scan: Scan) -> bool:
     Not on URLs (it cannot be told what libav may open), not above 8 bits, not without real times, and not on damaged
     files: how damage looks depends on what the decoder has seen before, and only PyAV lets us begin anew.
     """
+    if scan.open_gops and len(scan.table) > _MAPPED_FRAMES:
+        return False
     return source.url is None and scan.info.bit_depth == 8 and not scan.table.ordinal and not scan.damaged
 
 
@@ -72,16 +77,26 @@ def same_pixels(first: Pixels, second: Pixels) -> bool:
     return bool(difference.max() <= _MAX_DIFFERENCE and difference.mean() <= _MEAN_DIFFERENCE)
 
 
+def _mapping(table: FrameTable) -> str:
+    """The table as the JSON that torchcodec takes in place of a scan."""
+    durations = np.diff(table.pts, append=2 * table.pts[-1] - table.pts[-2]) if len(table) > 1 else np.ones(1, int)
+    rows = zip(table.pts.tolist(), durations.tolist(), table.keyframes.astype(int).tolist(), strict=True)
+    return json.dumps({"frames": [{"pts": p, "duration": d, "key_frame": k} for p, d, k in rows]})
+
+
 class TorchcodecDecoder:
     """An open stream that gives frames by index. Raises `TorchcodecMismatchError` where it cannot be trusted."""
 
     name = "torchcodec"
 
-    def __init__(self, source: MediaSource, info: VideoInfo, table: FrameTable) -> None:
-        self._table = table
+    def __init__(self, source: MediaSource, scan: Scan) -> None:
+        info = scan.info
+        self._table = scan.table
         self._position: int | None = None
         pixels = info.coded_width * info.coded_height
         self._step = max(8, _STEP_PIXELS // pixels)
+        # Its approximate mode needs no scan of the file, but misses leading pictures; told the keyframes, it does not.
+        access = {"custom_frame_mappings": _mapping(scan.table)} if scan.open_gops else {"seek_mode": "approximate"}
         video_decoder = import_torchcodec()
         try:
             self._decoder = video_decoder(
@@ -90,7 +105,7 @@ class TorchcodecDecoder:
                 dimension_order="NHWC",
                 num_ffmpeg_threads=DECODER_THREADS if pixels >= _THREADED_PIXELS else 1,
                 device="cpu",
-                seek_mode="approximate",
+                **access,
             )
         except (RuntimeError, ValueError, ImportError) as error:
             raise TorchcodecMismatchError(str(error)) from error

@@ -206,7 +206,7 @@ class Video:
             usable = can_read(self._source, self._scan) and self._pool.torchcodec_works()
             self._decoder = "torchcodec" if usable else "pyav"
         if self._decoder == "torchcodec":
-            return TorchcodecDecoder(self._source, self.info, self.table)
+            return TorchcodecDecoder(self._source, self._scan)
         return PyAVDecoder(self._source, self._scan)
 
     def _replace_source(self, source: MediaSource) -> None:
