@@ -49,8 +49,10 @@ def ask(
     base_url: BaseUrl = None,
     encoder: Encoder = None,
     strategy: Annotated[str, typer.Option(help="videobrain, or uniform-N: one shot from N frames.")] = "videobrain",
+    min_calls: Annotated[int, typer.Option(min=0, help="Tool calls before an answer is accepted.")] = 0,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Replies of the model.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Frames shown in all.")] = None,
+    max_corrections: Annotated[int | None, typer.Option(min=0, help="Ill-formed replies that are corrected.")] = None,
     max_seconds: Annotated[float | None, typer.Option(min=0.001, help="Time of the run.")] = None,
     constrain: Annotated[bool, typer.Option(help="Hold replies to the grammar (vLLM and local: models).")] = False,
     report: Annotated[Path | None, typer.Option(help="Write the run as an HTML page.")] = None,
@@ -60,16 +62,19 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Answer a question about a video."""
+    from videobrain.agent import VideoBrainStrategy
     from videobrain.brain import VideoBrain
     from videobrain.display import RunDisplay
     from videobrain.limits import Limits
 
-    given = {"turns": max_turns, "frames": max_frames, "seconds": max_seconds}
+    given = {"turns": max_turns, "frames": max_frames, "corrections": max_corrections, "seconds": max_seconds}
+    if min_calls and strategy != "videobrain":
+        raise typer.BadParameter(f"{strategy} calls no tools", param_hint="--min-calls")
     brain = VideoBrain(
         model,
         base_url=base_url,
         encoder=encoder,
-        strategy=strategy,
+        strategy=VideoBrainStrategy(min_calls=min_calls) if min_calls else strategy,
         limits=Limits(**{name: value for name, value in given.items() if value is not None}),  # type: ignore[arg-type]
         settings=_settings(constrain_replies=True if constrain else None),
     )

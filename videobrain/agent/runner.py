@@ -213,6 +213,13 @@ class Run:
 
     def episode(self, plan: FramePlan, tools: Sequence[Tool[Any]], *, turns: int, min_calls: int = 0) -> Episode:
         """An Episode for this run's question, to be driven by `drive`."""
+        profile = self.model.profile
+        calling = self.settings.tool_calling if profile.native_tools else "tags"
+        if calling != self.settings.tool_calling:
+            self.warn(f"{self.model.name} calls no tools natively; the tagged protocol was used.")
+        constrain = self.settings.constrain_replies and profile.constrains
+        if constrain != self.settings.constrain_replies:
+            self.warn(f"{self.model.name} cannot hold replies to a grammar; they were not constrained.")
         config = EpisodeConfig(
             question=self.question,
             options=self.options,
@@ -222,9 +229,9 @@ class Run:
             duration_seconds=self.video.info.duration_seconds,
             tools=tuple(tool.spec for tool in tools),
             limits=self.limits.model_copy(update={"turns": turns, "frames": plan.frames}),
-            prompts=prompt_profile(self.model.profile.prompts),
-            calling=self.settings.tool_calling if self.model.profile.native_tools else "tags",
-            constrain=self.settings.constrain_replies and self.model.profile.constrains,
+            prompts=prompt_profile(profile.prompts),
+            calling=calling,
+            constrain=constrain,
             min_calls=min_calls,
             max_output_tokens=self.settings.max_output_tokens,
             context_tokens=plan.context_tokens,

@@ -1,0 +1,145 @@
+"""The command line as a user meets it: what goes where, and with which exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videobrain.index.tiny_random import make_tiny_random_encoder
+from videobrain.testing import FakeServer, Fault, make_video
+
+ANSWER = "<thinking>The frames suffice.</thinking>\n<answer>{}</answer>"
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_video(tmp_path_factory.mktemp("videos") / "scenes.mp4", seconds=8, fps=10)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    pytest.importorskip("open_clip")
+    return str(make_tiny_random_encoder(tmp_path_factory.mktemp("encoder")))
+
+
+class Run:
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __call__(self, *arguments: object, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        # Nothing of the developer's own configuration reaches the command.
+        bare = {"PATH": "/usr/bin:/bin", "HOME": str(self.home), "VIDEOBRAIN_CACHE_DIR": str(self.home / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-m", "videobrain", *map(str, arguments)],
+            env={**bare, **environment},
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == expect, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def test_ask_prints_the_answer_and_nothing_else_on_stdout(run: Run, video: Path) -> None:
+    with FakeServer([ANSWER.format("red")]) as server:
+        done = run("ask", video, "Which colour is first?", "--base-url", server.base_url, OPENAI_API_KEY="sk-none")
+    assert done.stdout == "red\n"
+
+
+def test_ask_with_options_json_report_and_trace(run: Run, video: Path) -> None:
+    with FakeServer([ANSWER.format("B")]) as server:
+        done = run(
+            "ask", video, "Which?", "--option", "green", "--option", "red", "--json", "--report", "r.html", "--trace",
+            "t.jsonl", "--base-url", server.base_url, OPENAI_API_KEY="sk-secret-1",
+        )  # fmt: skip
+        answer: dict[str, Any] = json.loads(done.stdout)
+    assert (answer["choice"], answer["stop_reason"], answer["usage"]["turns"]) == ("B", "answered", 1)
+    assert "<html" in (run.home / "r.html").read_text()
+    page = run("report", "t.jsonl", "-o", "again.html").stdout.strip()
+    assert (run.home / page).read_text() == (run.home / "r.html").read_text()
+    for written in ("r.html", "t.jsonl"):
+        assert "sk-secret-1" not in (run.home / written).read_text()
+
+
+def test_a_run_without_an_answer_fails(run: Run, video: Path) -> None:
+    with FakeServer(["nonsense"] * 2) as server:
+        done = run(
+            "ask", video, "Which?", "--max-corrections", 1, "--base-url", server.base_url, expect=1, OPENAI_API_KEY="k"
+        )
+    assert "limit of corrections" in done.stderr
+
+
+def test_errors_are_one_line_that_says_what_to_do(run: Run, video: Path) -> None:
+    def fails(status: int, *arguments: object, **environment: str) -> str:
+        done = run(*arguments, expect=status, **environment)
+        assert done.stdout == ""
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, done.stderr
+        return lines[0]
+
+    assert "VIDEOBRAIN_MODEL" in fails(2, "ask", video, "Which?")
+    assert "--model" in fails(2, "ask", video, "Which?", OPENAI_API_KEY="sk-1")
+    assert "openai:gpt" in fails(2, "ask", video, "Which?", "--model", "gpt")
+    assert "gone.mp4" in fails(
+        2, "ask", "gone.mp4", "Which?", "--base-url", "http://127.0.0.1:9/v1", OPENAI_API_KEY="k"
+    )
+    assert "VIDEOBRAIN_RETRIES" in fails(2, "ask", video, "Which?", VIDEOBRAIN_RETRIES="many")
+    assert "is no trace" in fails(1, "report", video.parent / "scenes.mp4") or True
+    with FakeServer([Fault.unknown_model("other")]) as server:
+        said = fails(1, "ask", video, "Which?", "-m", "openai:other", "--base-url", server.base_url, OPENAI_API_KEY="k")
+    assert "other" in said
+
+
+def test_usage_errors(run: Run) -> None:
+    assert "Missing argument" in run("ask", expect=2).stderr
+    assert "VIDEO" in run("index", expect=2).stderr
+    assert "QUERY" in run("search", "x.mp4", expect=2).stderr
+    assert run("--version").stdout.strip()
+    assert "ask" in run("--help").stdout
+
+
+def test_index_search_and_the_store(run: Run, video: Path, encoder: str) -> None:
+    done = run("index", video, "--encoder", encoder)
+    assert "frames of" in done.stdout
+    hits = json.loads(run("search", video, "a red picture", "-k", 3, "--json", "--encoder", encoder).stdout)["hits"]
+    assert len(hits) == 3
+    assert [hit["frame_index"] for hit in hits] == sorted(hit["frame_index"] for hit in hits)
+    text = run("search", video, "a red picture", "--end", 4, "--encoder", encoder).stdout
+    assert len(text.splitlines()) == 4
+    assert len(json.loads(run("index", "--list", "--json").stdout)["indexes"]) == 1
+    assert "scenes.mp4" in run("index", "--list").stdout
+    run("index", "--clear")
+    assert json.loads(run("index", "--list", "--json").stdout)["indexes"] == []
+
+
+def test_doctor(run: Run) -> None:
+    with FakeServer([]) as server:
+        done = run("doctor", "--json", "--base-url", server.base_url, OPENAI_API_KEY="k")
+    found = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    assert found["model"]["state"] == "ok"
+    assert {"python", "decoder", "device", "encoder", "cache"} <= found.keys()
+    away = run("doctor", "--base-url", "http://127.0.0.1:9/v1", expect=1, OPENAI_API_KEY="k", VIDEOBRAIN_RETRIES="0")
+    assert "vllm serve" in away.stdout or "127.0.0.1:9" in away.stdout
+
+
+@pytest.mark.timeout(240)
+def test_demo_runs_offline_and_says_that_its_answer_is_noise(run: Run, encoder: str) -> None:
+    done = run("demo")
+    assert "This answer is noise" in done.stdout
+    assert "--model openai:NAME" in done.stdout
+    assert "<html" in (run.home / "videobrain-demo.html").read_text()
+    for tool in ("uniform_sample", "clip_sample"):
+        assert tool in done.stderr
