@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,14 @@ import anyio
 import numpy as np
 import pytest
 
-from videobrain.errors import ContextLengthError, ModelError, ModelStartError, ModelTimeoutError, RequestRejectedError
+from videobrain.errors import (
+    ContextLengthError,
+    MissingDependencyError,
+    ModelError,
+    ModelStartError,
+    ModelTimeoutError,
+    RequestRejectedError,
+)
 from videobrain.models.local import LocalModel
 from videobrain.models.messages import (
     ChatRequest,
@@ -274,6 +282,23 @@ async def test_a_missing_model_is_told_quickly(source: str, says: str) -> None:
         await model.capacity()
     assert source in str(caught.value)
     assert time.monotonic() - started < 15
+
+
+@pytest.mark.anyio
+async def test_missing_packages_are_told(
+    tiny_random_model: Path, model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await model.capacity()
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(MissingDependencyError, match=r"videobrain\[local\]"):
+        await LocalModel(str(tiny_random_model), settings=Settings(offline=True)).capacity()
+    fresh = LocalModel(str(tiny_random_model), settings=Settings(offline=True))
+    monkeypatch.undo()
+    await fresh.capacity()
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    with pytest.raises(MissingDependencyError, match=r"videobrain\[local\]"):
+        await fresh.complete(ask(pattern="a"))
+    await fresh.aclose()
 
 
 @pytest.mark.anyio

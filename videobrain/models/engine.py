@@ -136,7 +136,9 @@ class Engine:
             config.update(max_new_tokens=request.max_output_tokens, max_length=None, **_sampling(request.temperature))
             config.update(eos_token_id=self._eos, pad_token_id=self._pad_token())
             streamer = None if on_text is None else _streamer(self._tokenizer, on_text)
-            with torch.random.fork_rng(enabled=request.seed is not None):
+            device = self._model.device
+            # The random state belongs to the application, and gets back what it was.
+            with torch.random.fork_rng([] if device.type == "cpu" else [device], enabled=request.seed is not None):
                 if request.seed is not None:
                     torch.manual_seed(request.seed)
                 output = self._model.generate(

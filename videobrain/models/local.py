@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import anyio
@@ -19,6 +22,8 @@ from videobrain.settings import Settings
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 _LOCK_POLL_SECONDS = 0.05
 
 
@@ -31,7 +36,7 @@ class LocalModel:
     """
 
     def __init__(self, model: str, *, settings: Settings | None = None, profile: ModelProfile | None = None) -> None:
-        self._source = model
+        self._source = str(Path(model).expanduser()) if model.startswith("~") else model
         self._settings = settings or Settings()
         self._given_profile = profile
         self._profile = profile or profile_for(model).model_copy(update={"constrains": True})
@@ -124,7 +129,9 @@ class LocalModel:
 
     def _load(self, stop: threading.Event) -> Engine:
         if self._engine is None:
+            started = time.monotonic()
             self._engine = Engine.load(self._source, offline=self._settings.offline, stop=stop)
+            _log.info("Loaded %s in %.1f s", self._source, time.monotonic() - started)
             if self._given_profile is None:
                 self._profile = self._engine.profile(self._profile)
         return self._engine

@@ -102,7 +102,7 @@ def make_tiny_random_model(path: str | os.PathLike[str], *, seed: int = 0) -> Pa
         ) from error
 
     tokenizer = _tokenizer()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = transformers.Qwen3VLForConditionalGeneration(_config(tokenizer))
     spoken = _spoken(tokenizer)
