@@ -324,12 +324,22 @@ async def test_the_runs_time_cuts_a_hanging_request(at: Any, stream: bool) -> No
 
 async def test_the_runs_time_bounds_all_tries_together() -> None:
     with FakeServer(lambda body: Fault.status(503)) as server:
-        async with open_model(server, retry=policy(retries=1000, base_seconds=0.2, longest_seconds=0.2)) as model:
+        async with open_model(
+            server, retry=policy(retries=1000, base_seconds=0.3, longest_seconds=0.3, jitter=lambda: 1.0)
+        ) as model:
             began = time.monotonic()
             with pytest.raises(ModelServerError, match="no time is left") as caught:
                 await model.complete(REQUEST.model_copy(update={"timeout_seconds": 0.5}))
             assert time.monotonic() - began < 1.5
             assert caught.value.status == 503
+        assert len(server.requests) == 2
+
+
+async def test_a_try_that_the_runs_time_cuts_tells_of_the_failure_before_it() -> None:
+    with FakeServer([Fault.status(503), Fault.hang()]) as server:
+        async with open_model(server, seconds=60) as model:
+            with pytest.raises(ModelTimeoutError, match=r"all that was left of the run\. Before that: .*503"):
+                await model.complete(REQUEST.model_copy(update={"timeout_seconds": 0.5}))
 
 
 async def test_a_server_that_trickles_is_bounded_by_the_requests_time() -> None:

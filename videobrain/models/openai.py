@@ -114,10 +114,20 @@ class OpenAIModel:
             ConfigurationError: The request wants a constrained reply and the server cannot give one.
             ModelError: After all tries, or at once where no retry can heal.
         """
+        before = ""
+
+        def note(event: ModelEvent) -> None:
+            nonlocal before
+            if isinstance(event, RequestRetried):
+                before = f" Before that: {event.reason}"
+            if on_event is not None:
+                on_event(event)
+
         with anyio.move_on_after(request.timeout_seconds):
-            return await self._complete(request, on_event)
+            return await self._complete(request, note)
         raise ModelTimeoutError(
-            f"{self._endpoint} did not reply within {request.timeout_seconds:.3g} s, all that was left of the run.",
+            f"{self._endpoint} did not reply within {request.timeout_seconds:.3g} s, all that was left of the run."
+            + before,
             hint="Allow the run more time (Limits(seconds=…)).",
         )
 
@@ -127,7 +137,7 @@ class OpenAIModel:
         self._image.clear()
         await self._endpoint.aclose()
 
-    async def _complete(self, request: ChatRequest, on_event: _OnEvent | None) -> ChatReply:
+    async def _complete(self, request: ChatRequest, on_event: _OnEvent) -> ChatReply:
         started = time.monotonic()
         await self._known_capacity(request.timeout_seconds, on_event)
         if request.pattern is not None and not self._profile.constrains:
@@ -144,7 +154,7 @@ class OpenAIModel:
         )
         return reply.model_copy(update={"seconds": time.monotonic() - started})
 
-    async def _adapting(self, request: ChatRequest, on_event: _OnEvent | None) -> ChatReply:
+    async def _adapting(self, request: ChatRequest, on_event: _OnEvent) -> ChatReply:
         """One try, sent again at once without each parameter that the server says it does not support."""
         while True:
             profile = self._profile
@@ -159,10 +169,9 @@ class OpenAIModel:
             if adapted.max_tokens_field != profile.max_tokens_field:
                 self._refused_field = profile.max_tokens_field
             self._profile = adapted
-            if on_event is not None:
-                on_event(RequestRetried(attempt=1, delay_seconds=0.0, reason=reason))
+            on_event(RequestRetried(attempt=1, delay_seconds=0.0, reason=reason))
 
-    async def _send(self, request: ChatRequest, profile: ModelProfile, on_event: _OnEvent | None) -> ChatReply:
+    async def _send(self, request: ChatRequest, profile: ModelProfile, on_event: _OnEvent) -> ChatReply:
         model = self._model or ""
         body = request_body(request, model=model, profile=profile, image=self._image, strict_tools=self._is_vllm)
         built = ReplyBuilder()
@@ -173,7 +182,7 @@ class OpenAIModel:
                     if chunk.error is not None:
                         raise self._refusal_in_stream(chunk.error)
                     text = built.add_chunk(chunk)
-                    if text and on_event is not None:
+                    if text:
                         on_event(TextDelta(text=text))
 
         if self._streams:
