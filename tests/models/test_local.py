@@ -199,10 +199,6 @@ async def test_concurrent_requests_wait_for_each_other(model: LocalModel) -> Non
     assert [together[number] for number in range(4)] == alone
 
 
-def generating_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if "AnyIO" in thread.name]
-
-
 @pytest.mark.anyio
 async def test_a_cancelled_reply_ends_soon_and_the_next_one_is_served(model: LocalModel) -> None:
     await model.capacity()
@@ -223,6 +219,29 @@ async def test_a_prompt_of_many_frames_is_cancelled_between_layers(model: LocalM
     started = time.monotonic()
     await model.complete(ask(max_output_tokens=16))
     assert time.monotonic() - started < 2
+
+
+@pytest.mark.anyio
+async def test_a_request_has_its_time_from_its_turn_on(tiny_random_model: Path) -> None:
+    settings = Settings(offline=True, request_timeout_seconds=1.5)
+    model = LocalModel(str(tiny_random_model), settings=settings)
+    await model.capacity()
+    outcomes: list[str] = []
+
+    async def run(tokens: int) -> None:
+        try:
+            await model.complete(ask(max_output_tokens=tokens, pattern=f"(a){{{tokens}}}"))
+            outcomes.append("replied")
+        except ModelTimeoutError as error:
+            outcomes.append("late" if "REQUEST_TIMEOUT_SECONDS" in str(error) else str(error))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, 30000)
+        await anyio.sleep(0.2)
+        for _ in range(3):
+            group.start_soon(run, 16)
+    assert outcomes == ["late", "replied", "replied", "replied"]
+    await model.aclose()
 
 
 @pytest.mark.anyio

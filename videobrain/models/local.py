@@ -41,8 +41,9 @@ class LocalModel:
         self._given_profile = profile
         self._profile = profile or profile_for(model).model_copy(update={"constrains": True})
         self._engine: Engine | None = None
-        self._turn = anyio.CapacityLimiter(1)
-        # The limiter is freed as soon as its task is cancelled; the lock, when the thread has really ended.
+        self._turn = anyio.Lock()
+        self._thread = anyio.CapacityLimiter(1)
+        # A turn ends as soon as its task is cancelled; the thread holds this until it has really ended.
         self._busy = threading.Lock()
         self._stops: set[threading.Event] = set()
 
@@ -74,14 +75,11 @@ class LocalModel:
         """Continue the conversation.
 
         Raises:
-            ModelTimeoutError: The reply took longer than the request or the settings allow.
+            ModelTimeoutError: The reply, from its turn on, took longer than the settings allow, or the run is over.
             ContextLengthError: Prompt and reply do not fit the model's context.
             ModelError: The reply failed otherwise; see `videobrain.models.engine.Engine.generate`.
         """
         await self.capacity()
-        seconds = self._settings.request_timeout_seconds
-        if request.timeout_seconds is not None:
-            seconds = min(seconds, request.timeout_seconds)
 
         def generate(stop: threading.Event) -> ChatReply:
             def send(text: str) -> None:
@@ -91,14 +89,13 @@ class LocalModel:
             streams = on_event is not None and self._settings.stream_replies
             return self._load(stop).generate(request, stop=stop, on_text=send if streams else None)
 
-        try:
-            with anyio.fail_after(seconds):
-                return await self._in_thread(generate)
-        except TimeoutError as error:
-            raise ModelTimeoutError(
-                f"The model {self._source!r} did not finish its reply within {seconds:g} s.",
-                hint="Raise VIDEOBRAIN_REQUEST_TIMEOUT_SECONDS, or serve the model with vLLM.",
-            ) from error
+        with anyio.move_on_after(request.timeout_seconds):
+            return await self._in_thread(generate, seconds=self._settings.request_timeout_seconds)
+        raise ModelTimeoutError(
+            f"The model {self._source!r} did not finish its reply within {request.timeout_seconds:.3g} s, "
+            "which is what was left of the run.",
+            hint="Allow the run more time (Limits(seconds=…)).",
+        )
 
     async def aclose(self) -> None:
         """End running replies and free the weights; a later call loads the model anew."""
@@ -107,11 +104,21 @@ class LocalModel:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._unload)
 
-    async def _in_thread(self, work: Callable[[threading.Event], T]) -> T:
+    async def _in_thread(self, work: Callable[[threading.Event], T], *, seconds: float | None = None) -> T:
+        """Do `work` when it is its turn, within `seconds` from then."""
         stop = threading.Event()
         self._stops.add(stop)
         try:
-            return await anyio.to_thread.run_sync(self._alone, work, stop, abandon_on_cancel=True, limiter=self._turn)
+            async with self._turn:
+                with anyio.fail_after(seconds):
+                    return await anyio.to_thread.run_sync(
+                        self._alone, work, stop, abandon_on_cancel=True, limiter=self._thread
+                    )
+        except TimeoutError as error:
+            raise ModelTimeoutError(
+                f"The model {self._source!r} did not finish its reply within {seconds:g} s.",
+                hint="Raise VIDEOBRAIN_REQUEST_TIMEOUT_SECONDS, or serve the model with vLLM.",
+            ) from error
         except Stopped as error:
             raise ModelError(f"The model {self._source!r} was closed while it was replying.") from error
         finally:
