@@ -1,17 +1,7 @@
 """The loop: grammar, prompts, Episode, runner, events, trace, strategies."""
 
 from videobrain.agent.choices import parse_choice
-from videobrain.agent.episode import (
-    AskModel,
-    CallTool,
-    Conclusion,
-    Episode,
-    EpisodeConfig,
-    Finish,
-    Step,
-    StopReason,
-    ToolOutcome,
-)
+from videobrain.agent.episode import Episode
 from videobrain.agent.events import (
     EpisodeStarted,
     Event,
@@ -34,6 +24,16 @@ from videobrain.agent.grammar import parse_reply, reply_pattern, violations
 from videobrain.agent.plan import FramePlan, plan_frames
 from videobrain.agent.prompts import PromptProfile, prompt_profile
 from videobrain.agent.runner import Run, Strategy
+from videobrain.agent.steps import (
+    AskModel,
+    CallTool,
+    Conclusion,
+    EpisodeConfig,
+    Finish,
+    Step,
+    StopReason,
+    ToolOutcome,
+)
 from videobrain.agent.strategies import UniformStrategy, VideoBrainStrategy, resolve_strategy
 from videobrain.agent.trace import Trace
 

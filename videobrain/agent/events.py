@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from videobrain.agent.episode import EpisodeConfig, StopReason, ToolOutcome
 from videobrain.agent.plan import FramePlan
+from videobrain.agent.steps import EpisodeConfig, StopReason, ToolOutcome
 from videobrain.models import ChatReply, Message
 from videobrain.result import Answer
 from videobrain.video import VideoInfo

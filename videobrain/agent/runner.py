@@ -10,16 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import anyio
 
-from videobrain.agent.episode import (
-    AskModel,
-    CallTool,
-    Conclusion,
-    Episode,
-    EpisodeConfig,
-    Finish,
-    Step,
-    ToolOutcome,
-)
+from videobrain.agent.episode import Episode
 from videobrain.agent.events import (
     EpisodeStarted,
     Event,
@@ -41,6 +32,7 @@ from videobrain.agent.events import (
 from videobrain.agent.plan import FramePlan, plan_frames
 from videobrain.agent.prompts import prompt_profile
 from videobrain.agent.reading import CheckAnswer
+from videobrain.agent.steps import AskModel, CallTool, Conclusion, EpisodeConfig, Finish, Step, ToolOutcome
 from videobrain.agent.trace import Trace
 from videobrain.errors import DecodeTimeoutError, LimitExceeded
 from videobrain.limits import Limits

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from videobrain.agent.episode import Conclusion
 from videobrain.agent.runner import Run, Strategy
+from videobrain.agent.steps import Conclusion
 from videobrain.errors import ConfigurationError
 
 

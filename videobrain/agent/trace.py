@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from videobrain.agent.episode import AskModel, CallTool, Episode
+from videobrain.agent.episode import Episode
 from videobrain.agent.events import (
     EpisodeStarted,
     Event,
@@ -21,6 +21,7 @@ from videobrain.agent.events import (
     event_adapter,
 )
 from videobrain.agent.reading import CheckAnswer
+from videobrain.agent.steps import AskModel, CallTool
 from videobrain.errors import TraceError
 from videobrain.models import Message
 from videobrain.result import Answer
