@@ -12,7 +12,7 @@ import pytest
 
 from tests.index.encoders import ColourEncoder
 from videobrain.errors import DecodeTimeoutError, EncoderUnavailableError, InputError, MissingDependencyError
-from videobrain.index import FrameIndex, IndexStore, SharedEncoder, candidate_frames
+from videobrain.index import FrameIndex, IndexStore, SharedEncoder, candidate_frames, frame_index
 from videobrain.settings import Settings
 from videobrain.video import Video, VideoPool
 
@@ -163,6 +163,29 @@ async def test_two_indexes_of_one_video_add_up_on_disk(video: Video, settings: S
     await one.search("red", end_frame=300)
     await two.search("red", start_frame=300)
     assert store.list()[0].frames == 120
+
+
+async def test_frames_that_another_process_stores_meanwhile(
+    video: Video, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame_index, "_SAVE_SECONDS", 0.0)  # saves, and so learns of the other, after each batch
+    store = IndexStore(settings)
+    slow = ColourEncoder(seconds=0.005)
+    one = FrameIndex(video, slow, store, settings)
+    two = FrameIndex(video, ColourEncoder(), store, settings)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.build)
+        await _until_it_embeds(slow)
+        tasks.start_soon(two.build)
+    assert slow.images < 120, "the other was not faster"
+    fresh = FrameIndex(video, ColourEncoder(), None, settings)
+    await fresh.build()
+    frames, expected = await fresh.embeddings(fresh.frames)
+    for index in (one, two, FrameIndex(video, ColourEncoder(), store, settings)):
+        await index.ensure(frames)
+        known, vectors = await index.embeddings(frames)
+        assert known == frames
+        assert (vectors == expected).all()
 
 
 async def test_near_duplicates_are_left_out_by_setting(video: Video, settings: Settings) -> None:

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with the frames that are embedded and those that will be."""
 
-_DECODED_AT_ONCE = 16
-"""Frames decoded while as many are embedded; a search waits at most for so many that another one has claimed."""
+_MOST_AT_ONCE = 64
+"""Frames decoded while as many are embedded, where `Settings.encoder_batch_size` is larger still."""
+_BATCHES_AHEAD = 1
+"""Decoded batches that wait, so that one that is slow to decode does not stop the encoder. A search waits at most for
+the batches that a build has claimed: these, the one being embedded and the one being decoded."""
 _SAVE_SECONDS = 20.0
 """What a long build may lose when its process is killed."""
 _LAST_SAVE_SECONDS = 1.0
@@ -147,17 +150,24 @@ class FrameIndex:
             DecodeTimeoutError: Decoding overran its deadline.
         """
         await self._open()
-        tell = progress or (lambda done, total: None)
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done, len(frames))
+
         try:
             while missing := self._missing(frames):
-                tell(len(frames) - len(missing), len(frames))
+                advance(len(frames) - len(missing) - done)
                 free = [frame for frame in missing if frame not in self._claims]
                 if free:
-                    await self._embed(free, lambda: tell(len(frames) - len(self._missing(frames)), len(frames)))
+                    await self._embed(free, advance)
                 else:
                     # Another task has them; if it gives up, they are free at the next turn.
                     await self._claims[missing[0]].wait()
-            tell(len(frames), len(frames))
+            advance(len(frames) - done)
         finally:
             with anyio.move_on_after(_LAST_SAVE_SECONDS, shield=True):
                 await self.save()
@@ -196,12 +206,11 @@ class FrameIndex:
             return
         self._unsaved = False
         self._saved_at = time.monotonic()
-        store, frames = self._store, self.frames
-        rows = [self._rows[frame] for frame in frames]
-        vectors = self._vectors
+        store, rows, vectors = self._store, dict(self._rows), self._vectors
 
         def work() -> StoredIndex:
-            index = StoredIndex(np.array(frames, np.int64), vectors[rows])
+            frames = sorted(rows)
+            index = StoredIndex(np.array(frames, np.int64), vectors[[rows[frame] for frame in frames]])
             names = {"video": self.video.info.source, "encoder": self.encoder.name}
             return store.save(self.video.key, self.encoder.fingerprint, index, **names)
 
@@ -234,10 +243,12 @@ class FrameIndex:
         fits = stored.vectors.shape[1] == self.encoder.dimension
         if not fits or (frames and not 0 <= min(frames) <= max(frames) < len(self.video.table)):
             return
-        new = [i for i, frame in enumerate(frames) if frame not in self._rows]
-        self._add([frames[i] for i in new], stored.vectors[new])
+        self._add(frames, stored.vectors)
 
     def _add(self, frames: Sequence[int], vectors: Embeddings) -> None:
+        # What is known stays: another process may have stored a frame while it was embedded here.
+        new = [i for i, frame in enumerate(frames) if frame not in self._rows]
+        frames, vectors = [frames[i] for i in new], vectors[new]
         count = len(self._rows)
         if count + len(frames) > len(self._vectors):
             # A new array, so that searches under way keep theirs.
@@ -257,9 +268,9 @@ class FrameIndex:
         vectors = self._vectors
         return known, lambda: vectors[rows]
 
-    async def _embed(self, frames: Sequence[int], tell: Callable[[], None]) -> None:
+    async def _embed(self, frames: Sequence[int], advance: Callable[[int], None]) -> None:
         """Decode a batch while the one before it is embedded."""
-        send, receive = anyio.create_memory_object_stream[tuple[list[int], list[Frame]]](0)
+        send, receive = anyio.create_memory_object_stream[tuple[list[int], list[Frame]]](_BATCHES_AHEAD)
         mine: set[int] = set()
         try:
             async with _first_error(), anyio.create_task_group() as tasks, receive:
@@ -271,7 +282,7 @@ class FrameIndex:
                     self._unsaved = self._unsaved or bool(decoded)
                     self._release(batch)
                     mine.difference_update(batch)
-                    tell()
+                    advance(len(batch))
                     if time.monotonic() - self._saved_at > _SAVE_SECONDS:
                         await self.save()
         finally:
@@ -284,10 +295,11 @@ class FrameIndex:
         send: MemoryObjectSendStream[tuple[list[int], list[Frame]]],
     ) -> None:
         queue = list(reversed(frames))
+        size = min(self.settings.encoder_batch_size, _MOST_AT_ONCE)
         async with send:
             while queue:
                 batch: list[int] = []
-                while queue and len(batch) < _DECODED_AT_ONCE:
+                while queue and len(batch) < size:
                     frame = queue.pop()
                     # Claimed late, batch by batch, so that a search does not wait for the end of a build.
                     if frame not in self._claims and frame not in self._rows:
