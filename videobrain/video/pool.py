@@ -17,7 +17,7 @@ from videobrain.settings import Settings
 from videobrain.video.cache import FrameCache
 from videobrain.video.decoders import DecoderPool
 from videobrain.video.scan import scan
-from videobrain.video.source import MediaSource, resolve_source
+from videobrain.video.source import MediaSource, display_name, resolve_source
 from videobrain.video.table import Scan, VideoInfo
 from videobrain.video.torchcodec import import_torchcodec
 from videobrain.video.video import Video
@@ -72,8 +72,7 @@ class VideoPool:
             ConfigurationError: A URL while ``allow_remote`` is off, or a stream index that is no video stream's.
             DecodeTimeoutError: It took longer than ``decode_timeout_seconds``.
         """
-        name = "a video" if isinstance(source, bytes) else str(source)
-        job = Job(self.settings.decode_timeout_seconds, f"Opening {name}")
+        job = Job(self.settings.decode_timeout_seconds, f"Opening {display_name(source)}")
         media = await self.run(job, lambda job: resolve_source(source, allow_remote=self.settings.allow_remote))
         lock = self._opening.setdefault(media.content_key, anyio.Lock())
         try:

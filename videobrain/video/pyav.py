@@ -100,8 +100,8 @@ def display_size(width: int, height: int, rotation: int, pixel_aspect: Fraction)
 class PyAVDecoder:
     """An open stream that gives frames by index, in sorted batches.
 
-    A seek is never trusted: what follows it counts from the first keyframe that really arrives, and only if that lies
-    at or before the wanted frame; else the seek is repeated further back, and at last the file is read from its start.
+    A seek is never trusted: what follows it counts from the first keyframe that really arrives, and only if that is one
+    of the table's and lies at or before the wanted frame; else the file is read from its start.
     """
 
     name = "pyav"
@@ -177,9 +177,11 @@ class PyAVDecoder:
                 return None
             self._go_to(self._table.keyframe_before(key - 1))
             frame = self._advance(pts)
-            if frame is None:
+            if frame is not None:
+                return frame
+            if self._anchor is not None and self._anchor <= pts:
                 self._hopeless.add(key)
-            return frame
+                return None
         self._lies += 1
         logger.debug("%s: seeking to frame %s led astray", self._source.name, index)
         self._go_to(None)
@@ -235,6 +237,9 @@ class PyAVDecoder:
             if self._anchor is None:
                 if not packet.is_keyframe or packet.pts is None:
                     continue
+                if not self._table.has_keyframe_at(packet.pts):
+                    # After a seek, program streams give other times than when they are read through.
+                    return
                 self._anchor = packet.pts
             for frame in decode(packet):
                 pts = count if self._table.ordinal else frame_pts(frame)

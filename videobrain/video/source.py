@@ -8,7 +8,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeGuard
 from urllib.parse import urlsplit
 
 from videobrain.errors import ConfigurationError, VideoError, VideoNotFoundError
@@ -73,6 +73,13 @@ class MediaSource:
             )
 
 
+def display_name(source: VideoSource) -> str:
+    """How a source is named in messages: bytes not at all, a URL without what may be secret in it."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "<bytes>"
+    return _url_name(source) if _is_url(source) else os.fspath(source)
+
+
 def resolve_source(source: VideoSource, *, allow_remote: bool) -> MediaSource:
     """Check `source` and compute its content key. Reads at most half a megabyte.
 
@@ -80,18 +87,18 @@ def resolve_source(source: VideoSource, *, allow_remote: bool) -> MediaSource:
         VideoNotFoundError: There is no such file, or it cannot be read, or it is a directory or a device.
         ConfigurationError: A URL, and `allow_remote` is off.
     """
+    name = display_name(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
-        return MediaSource("<bytes>", _content_key(io.BytesIO(data), len(data)), len(data), data=data)
-    if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        name = _url_name(source)
+        return MediaSource(name, _content_key(io.BytesIO(data), len(data)), len(data), data=data)
+    if _is_url(source):
         if not allow_remote:
             raise ConfigurationError(
                 f"{name} is a URL, and fetching videos is not allowed.",
                 hint="Download it first, or set VIDEOBRAIN_ALLOW_REMOTE=1 (allow_remote=True).",
             )
-        return MediaSource(name, hashlib.sha256(_KEY_VERSION + source.encode()).hexdigest()[:32], None, url=source)
-    name = os.fspath(source)
+        key = hashlib.sha256(_KEY_VERSION + source.encode()).hexdigest()[:32]
+        return MediaSource(name, key, None, url=source)
     try:
         path = Path(name).expanduser().absolute()
         state = _state(path, name)
@@ -129,6 +136,10 @@ def _content_key(file: IO[bytes], size: int) -> str:
         file.seek(offset)
         digest.update(file.read(_BLOCK_BYTES))
     return digest.hexdigest()[:32]
+
+
+def _is_url(source: VideoSource) -> TypeGuard[str]:
+    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
 
 
 def _url_name(url: str) -> str:

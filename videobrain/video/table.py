@@ -65,6 +65,11 @@ class FrameTable:
         position = int(np.searchsorted(self._keyframe_indices, index, side="right")) - 1
         return int(self._keyframe_indices[position]) if position >= 0 else None
 
+    def has_keyframe_at(self, pts: int) -> bool:
+        """Whether a keyframe has exactly this timestamp."""
+        position = int(np.searchsorted(self.pts, pts))
+        return position < len(self) and int(self.pts[position]) == pts and bool(self.keyframes[position])
+
     def seek_pays(self, index: int, position: int | None) -> bool:
         """Whether a decoder that has just given frame `position` should seek to a keyframe on its way to `index`."""
         if position is None or index < position:
