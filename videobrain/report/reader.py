@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from videobrain.agent.episode import EpisodeConfig
 from videobrain.agent.events import (
     EpisodeStarted,
     Event,
@@ -27,9 +26,11 @@ from videobrain.agent.events import (
 )
 from videobrain.agent.grammar import parse_reply
 from videobrain.agent.plan import FramePlan
+from videobrain.agent.steps import EpisodeConfig
 from videobrain.agent.trace import Trace
 from videobrain.models import ChatReply, Message, NativeToolCall
-from videobrain.report.timeline import Row, Tick, TimeAxis, film
+from videobrain.report.rows import rows_of
+from videobrain.report.timeline import TimeAxis, film
 from videobrain.report.view import (
     COLORS,
     CallView,
@@ -41,7 +42,7 @@ from videobrain.report.view import (
     SectionView,
     StepView,
 )
-from videobrain.report.words import argument, clock, counted, number, spoken
+from videobrain.report.words import spoken
 from videobrain.result import Usage
 from videobrain.video import EncodedFrame
 
@@ -267,7 +268,7 @@ class _Reader:
     def view(self, trace: Trace) -> RunView:
         axis = self._axis()
         answer = trace.answer
-        rows = self._rows(axis)
+        rows = rows_of(axis, self._sections)
         started = [call for call in self._calls if call.started]
         usage = answer.usage if answer is not None else self._counted(started)
         places = {view.number: view for view in self._all_frames()}
@@ -313,57 +314,6 @@ class _Reader:
         if self._config is not None:
             return TimeAxis(self._config.duration_seconds, self._config.frame_count, known)
         return TimeAxis(max((frame.timestamp_seconds for frame in known), default=0.0), 0, known)
-
-    def _rows(self, axis: TimeAxis) -> list[Row]:
-        if not axis.usable:
-            return []
-        rows = []
-        for section in self._sections:
-            frames = [f for block in section.blocks if isinstance(block, PromptView) for f in block.frames]
-            if frames:
-                count = counted(len(frames), "frame")
-                label = "first frames" if section.anchor == "start" else section.title
-                times = (
-                    f"from {clock(frames[0].frame.timestamp_seconds)} to {clock(frames[-1].frame.timestamp_seconds)}"
-                )
-                summary = f"{section.title}: {count} {times}."
-                ticks = _ticks(axis, frames)
-                rows.append(Row(label, count, 0, section.anchor, summary, ticks=ticks))
-            for block in section.blocks:
-                if isinstance(block, ReplyView):
-                    rows += [self._call_row(axis, section, call) for call in block.calls if call.started]
-        return rows
-
-    def _call_row(self, axis: TimeAxis, section: SectionView, call: CallView) -> Row:
-        looked = axis.range_of(call.arguments or {})
-        prompt = next((argument(v) for v in (call.arguments or {}).values() if isinstance(v, str)), "")
-        failed = call.outcome is None or call.outcome.kind != "result"
-        new = sum(view.state == "new" for view in call.frames)
-        seen = "failed" if failed else counted(new, "frame")
-        where = f" between {clock(looked[0])} and {clock(looked[1])}" if looked else ""
-        about = f" for {prompt!r}" if prompt else ""
-        return Row(
-            label=call.name,
-            detail=f"\N{LEFT DOUBLE QUOTATION MARK}{prompt}\N{RIGHT DOUBLE QUOTATION MARK}" if prompt else seen,
-            color=call.color,
-            anchor=call.anchor,
-            summary=f"{section.title}: {call.name}{about}{where}: {seen}.",
-            bars=(axis.bar(*looked),) if looked else (),
-            ticks=_ticks(axis, call.frames),
-            failed=failed,
-        )
-
-
-def _ticks(axis: TimeAxis, frames: Iterable[FrameView]) -> tuple[Tick, ...]:
-    return tuple(
-        Tick(
-            axis.x(view.frame.timestamp_seconds),
-            view.number,
-            f"{clock(view.frame.timestamp_seconds)}, frame {number(view.frame.frame_index)}",
-            view.state == "new",
-        )
-        for view in frames
-    )
 
 
 def _transcript(message: Message) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from videobrain.agent.steps import EpisodeConfig, ToolOutcome
 from videobrain.agent.events import RunStarted
 from videobrain.agent.plan import FramePlan
+from videobrain.agent.steps import EpisodeConfig, ToolOutcome
 from videobrain.models import ChatReply
 from videobrain.report.timeline import Row, Tick, TimeAxis
 from videobrain.result import Answer, Usage
@@ -28,7 +28,7 @@ class FrameView:
         frame: The frame.
         color: Number of its source's colour.
         similarity: To the prompt of a semantic search.
-        state: ``new``: shown to the model here. ``again``: it had been shown before. ``left_out``: a limit kept it back.
+        state: ``new``: shown to the model here. ``again``: it had been shown before. ``left_out``: kept back.
         same_as: Number of the place that holds its picture, where that is another.
     """
 
