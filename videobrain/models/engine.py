@@ -52,6 +52,9 @@ class Engine:
         self.max_model_len: int | None = getattr(text_config, "max_position_embeddings", None)
         self._vocab_size: int = text_config.vocab_size
         self._eos = _as_list(model.generation_config.eos_token_id) or _as_list(self._tokenizer.eos_token_id)
+        # Images one by one, which is no slower on a CPU and can be stopped in between.
+        known = getattr(getattr(processor.image_processor, "valid_kwargs", None), "__annotations__", {})
+        self._image_options = {"disable_grouping": True} if "disable_grouping" in known else {}
         self._grammar: ReplyGrammar | None = None
         self._stop = threading.Event()
         self._watch_stop()
@@ -129,7 +132,8 @@ class Engine:
         _raise_if_set(stop)
         masks = [self._grammar_mask(request.pattern)] if request.pattern else None
         try:
-            inputs = self._encode(request)
+            with _stoppable(stop):
+                inputs = self._encode(request)
             prompt_tokens = inputs["input_ids"].shape[1]
             self._check_context(prompt_tokens, request.max_output_tokens)
             config = copy.deepcopy(self._model.generation_config)
@@ -195,7 +199,10 @@ class Engine:
             for frame in message.frames
         ]
         # Templates write the markers of the conversation's start themselves.
-        inputs = self._processor(text=[prompt], images=images or None, add_special_tokens=False, return_tensors="pt")
+        options: dict[str, Any] = {"add_special_tokens": False, "return_tensors": "pt"}
+        if images:
+            options |= {"images": images, "images_kwargs": self._image_options}
+        inputs = self._processor(text=[prompt], **options)
         return inputs.to(self._model.device, dtype=self._model.dtype)
 
     def _check_context(self, prompt_tokens: int, reply_tokens: int) -> None:
@@ -228,6 +235,18 @@ class Engine:
 def _raise_if_set(stop: threading.Event) -> None:
     if stop.is_set():
         raise Stopped
+
+
+def _stoppable(stop: threading.Event) -> Any:
+    """Within this context, each call of torch's by this thread looks at the stop flag first."""
+    from torch.overrides import TorchFunctionMode
+
+    class Stoppable(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            _raise_if_set(stop)
+            return function(*args, **(kwargs or {}))
+
+    return Stoppable()
 
 
 def _as_list(ids: int | Sequence[int] | None) -> list[int]:
