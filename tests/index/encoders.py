@@ -124,8 +124,8 @@ def save_siglip(directory: Path, *, seed: int = 0) -> Path:
             "init_logit_bias": -10,
             "custom_text": True,
             "vision_cfg": {
-                "image_size": 224,
-                "timm_model_name": "vit_tiny_patch16_224",
+                "image_size": 160,
+                "timm_model_name": "test_vit",
                 "timm_model_pretrained": False,
                 "timm_pool": "token",
                 "timm_proj": "linear",

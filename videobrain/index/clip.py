@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from videobrain.errors import EncoderUnavailableError
+from videobrain.errors import EncoderUnavailableError, VideoBrainError
 from videobrain.index.encoder import Embeddings
 from videobrain.index.weights import Weights, find_weights, require, weights_on_disk
 from videobrain.settings import Settings
@@ -81,11 +81,13 @@ class OpenClipEncoder:
         if self._model is not None:
             return
         require("torch", "open_clip")
-        # Before torch is imported, so that a missing model is reported at once and not after seconds.
-        weights = find_weights(self._name, offline=self._settings.offline)
-        # What others raise on files they did not expect has no common base below Exception.
+        # What others raise on files (or versions) they did not expect has no common base below Exception.
         try:
+            # Before torch is imported, so that a missing model is reported at once and not after seconds.
+            weights = find_weights(self._name, offline=self._settings.offline)
             self._load(weights)
+        except VideoBrainError:
+            raise
         except Exception as error:
             raise EncoderUnavailableError(
                 f"The frame encoder {self._name} cannot be loaded: {error}",
