@@ -55,7 +55,7 @@ class Episode:
         self._check_answer = check_answer
         self._tools = {tool.name: tool for tool in config.tools}
         self._accepted: dict[str, list[Mapping[str, Any]]] = {}
-        self._shown: set[str] = set()
+        self._shown: set[tuple[int, str]] = set()
         self._evidence: list[Evidence] = []
         self._warnings: list[str] = []
         self._count: Counter[str] = Counter()
@@ -70,7 +70,7 @@ class Episode:
     @property
     def usage(self) -> Usage:
         """What the run has cost so far; `seconds` is left to the clock's owner."""
-        return Usage(**{key: self._count[key] for key in self._count}, tool_calls=dict(self._calls))
+        return Usage(**{key: self._count[key] for key in self._count}, tool_calls=dict(+self._calls))
 
     @property
     def turns_left(self) -> int:
@@ -151,6 +151,8 @@ class Episode:
             reply: What the model said.
             time_low: The run's time is nearly over, so that the next turn has to be the last.
         """
+        if self._call is not None or self._conclusion is not None or not self.messages:
+            raise RuntimeError("reply() where no reply was asked for")
         last = self._is_last
         self._count["input_tokens"] += reply.input_tokens
         self._count["cached_tokens"] += reply.cached_tokens
@@ -176,23 +178,22 @@ class Episode:
         if isinstance(meaning, Problem):
             if self._count["corrections"] < self.config.limits.corrections:
                 return self._correct(meaning.text, time_low)
-            salvage = meaning.salvage
-            if salvage is None or (self.config.options and isinstance(salvage, Answered) and salvage.choice is None):
-                return self._finish(salvage.text if isinstance(salvage, Answered) else "", None, "corrections")
-            self._warnings.append(f"An ill-formed reply was accepted since no correction was left: {meaning.text}.")
-            meaning = salvage
+            found = meaning.salvage or Answered("")
+            if found.text:
+                self._warnings.append(f"The answer stands in an ill-formed reply: {meaning.text}.")
+            return self._finish(found.text, found.choice, "corrections")
         self._count["turns"] += 1
         if isinstance(meaning, Answered):
             if self._forced_by:
                 self._warnings.append(f"The limit of {_words(self._forced_by)} forced the answer.")
             return self._finish(meaning.text, meaning.choice, "answered")
-        self._calls[meaning.name] += 1
         self._accepted.setdefault(meaning.name, []).append(meaning.arguments)
         self._call = meaning
         if limit := self._limit_before_call(meaning.name) or self._low(time_low):
             if stopped := self._force(limit):
                 return stopped
             return self._observe(self.config.prompts.limit_reached.format(limit=_words(limit)), [])
+        self._calls[meaning.name] += 1
         return CallTool(self._count["turns"], meaning.name, meaning.arguments)
 
     def observe(self, outcome: ToolOutcome, *, time_low: bool = False) -> Step:
@@ -204,6 +205,7 @@ class Episode:
             self._count["turns"] -= 1
             self._calls[name] -= 1
             self._accepted[name].pop()
+            self._call = None
             if self._count["corrections"] >= self.config.limits.corrections:
                 return self._finish("", None, "corrections")
             return self._correct(outcome.text, time_low)
@@ -217,8 +219,9 @@ class Episode:
                 self._warnings.append(f"{name} was withdrawn: {outcome.text}")
             return self._observe(text, [])
         text = outcome.text
-        fresh = [frame for frame in outcome.frames if frame.digest not in self._shown]
-        again = [frame for frame in outcome.frames if frame.digest in self._shown]
+        frames = {_identity(frame): frame for frame in outcome.frames}
+        fresh = [frame for identity, frame in frames.items() if identity not in self._shown]
+        again = [frame for identity, frame in frames.items() if identity in self._shown]
         if again:
             text += prompts.shown_before.format(frames=", ".join(f"frame {frame.frame_index}" for frame in again))
         room = min(self.frames_left, self.config.limits.frames_per_call)
@@ -227,7 +230,7 @@ class Episode:
             reason = "one call" if room == self.config.limits.frames_per_call else "the run"
             text += prompts.frames_left_out.format(count=left_out, reason=f"{reason} may show no more")
             self._warnings.append(f"{left_out} frames of {name} were left out: {reason} may show no more.")
-        return self._observe(prompts.observation.format(tool=name, text=text.strip(), left=""), shown)
+        return self._observe(prompts.observation.format(tool=name, text=text.strip()), shown)
 
     def abort(self, limit: StopReason) -> Finish:
         """End the run at once, such as when its time is over."""
@@ -332,10 +335,11 @@ class Episode:
             return limit
         if self.turns_left == 0:
             return "turns"
-        if self.frames_left == 0:
+        frames = self._tools[name].frames_per_call(self.config.limits.frames_per_call)
+        if frames > 0 and self.frames_left == 0:
             return "frames"
         if self.config.context_tokens is not None:
-            frames = min(self._tools[name].max_frames or self.config.limits.frames_per_call, self.frames_left)
+            frames = min(frames, self.frames_left)
             next_turn = frames * self.config.frame_tokens + 2 * REPLY_TOKENS
             if self._context + next_turn > self.config.context_tokens:
                 return "context"
@@ -344,7 +348,8 @@ class Episode:
     def _finish(self, text: str, choice: str | None, reason: StopReason) -> Finish:
         if self._conclusion is None:
             if reason != "answered":
-                self._warnings.append(f"The run ended without an answer: the limit of {_words(reason)} was reached.")
+                without = "" if text else " without an answer"
+                self._warnings.append(f"The run ended{without}: the limit of {_words(reason)} was reached.")
             self._conclusion = Conclusion(
                 text, choice, reason, evidence=tuple(self._evidence), warnings=tuple(self._warnings)
             )
@@ -366,10 +371,10 @@ class Episode:
         self, frames: Sequence[EncodedFrame], source: str, similarities: Mapping[int, float], room: int
     ) -> list[EncodedFrame]:
         """Take as many of `frames` as may be shown, evenly spread, and count them."""
-        unique = list({frame.digest: frame for frame in frames}.values())
+        unique = list({_identity(frame): frame for frame in frames}.values())
         admitted = [unique[i] for i in evenly_spaced(0, len(unique), room)] if unique and room > 0 else []
         for frame in admitted:
-            self._shown.add(frame.digest)
+            self._shown.add(_identity(frame))
             self._evidence.append(
                 Evidence(
                     frame_index=frame.frame_index,
@@ -393,6 +398,11 @@ class Episode:
         self.messages.append(message)
         frames = len(message.frames)
         self._context += len(message.text) // 3 + frames * (self.config.frame_tokens - LABEL_TOKENS) + 8
+
+
+def _identity(frame: EncodedFrame) -> tuple[int, str]:
+    """Which frame it is, and which picture of it (a tool may crop): of a still video all frames look the same."""
+    return frame.frame_index, frame.digest
 
 
 def _parts(pieces: Iterable[str | EncodedFrame]) -> tuple[Part, ...]:

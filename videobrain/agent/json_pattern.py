@@ -8,6 +8,7 @@ JSON with one blank after colons and commas.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +21,9 @@ _NUMBER = rf"{_INTEGER}(?:\.[0-9]{{1,6}})?"
 
 
 def json_pattern(schema: Mapping[str, Any], *, characters: int = 200) -> str:
-    """A regular expression whose matches are valid JSON for `schema`.
+    """A regular expression whose matches are JSON for `schema`: its types, names and lengths.
+
+    Bounds of numbers beside those of integers from 0 or 1, formats and patterns of strings are left to validation.
 
     Args:
         schema: JSON schema, as pydantic writes it.
@@ -57,7 +60,7 @@ def _pattern(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int
             longest = min(int(schema.get("maxLength", characters)), characters)
             return _string(int(schema.get("minLength", 1)), longest)
         case "integer":
-            return _integer(schema.get("minimum"), schema.get("maximum"))
+            return _integer(*_integer_bounds(schema))
         case "number":
             return _NUMBER
         case "boolean":
@@ -74,7 +77,7 @@ def _pattern(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int
 def _object(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int, path: tuple[str, ...]) -> str:
     # Optional properties are written too: a model held to the grammar loses nothing by stating a default.
     members = [
-        rf'"{re.escape(name)}": {_pattern(value, defs, characters, path)}'
+        rf"{_literal(name)}: {_pattern(value, defs, characters, path)}"
         for name, value in schema.get("properties", {}).items()
     ]
     return r"\{" + ", ".join(members) + r"\}"
@@ -92,9 +95,17 @@ def _array(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int, 
     return rf"\[{filled}\]" if least else rf"\[(?:{filled})?\]"
 
 
+def _integer_bounds(schema: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    least = [math.ceil(schema["minimum"])] if "minimum" in schema else []
+    least += [math.floor(schema["exclusiveMinimum"]) + 1] if "exclusiveMinimum" in schema else []
+    most = [math.floor(schema["maximum"])] if "maximum" in schema else []
+    most += [math.ceil(schema["exclusiveMaximum"]) - 1] if "exclusiveMaximum" in schema else []
+    return max(least, default=None), min(most, default=None)
+
+
 def _integer(least: int | None, most: int | None) -> str:
-    """Integers; bounds of 0 or more below and any bound of 0 or more above are kept, others are left to validation."""
-    if least is None or least < 0 or (most is not None and most < 0):
+    """Integers; the bounds 0 and 1 below and any bound above are kept where both fit, others are left to validation."""
+    if least is None or least < 0 or (most is not None and most < least):
         return _INTEGER
     zero = ["0"] if least == 0 else []
     if most is None:
@@ -114,8 +125,11 @@ def _integer(least: int | None, most: int | None) -> str:
 
 
 def _string(shortest: int, longest: int) -> str:
-    # No quotes, backslashes, tags or control characters: what is left needs no escapes.
-    return rf'"[^"\\<>\x00-\x1f\x7f]{{{shortest},{max(shortest, longest)}}}"'
+    # No quotes, backslashes, tags or control characters: what is left needs no escapes. Nor is a text only blanks.
+    plain = r'"\\<>\x00-\x1f\x7f'
+    if shortest == 0:
+        return rf'"[^{plain}]{{0,{longest}}}"'
+    return rf'"[^\s{plain}][^{plain}]{{{shortest - 1},{max(shortest, longest) - 1}}}"'
 
 
 def _literal(value: Any) -> str:

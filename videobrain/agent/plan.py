@@ -63,9 +63,7 @@ def plan_frames(
     Raises:
         ContextLengthError: Not even one small frame fits.
     """
-    per_call = max(
-        (min(tool.max_frames or limits.frames_per_call, limits.frames_per_call) for tool in tools), default=0
-    )
+    per_call = max((tool.frames_per_call(limits.frames_per_call) for tool in tools), default=0)
     calls = limits.turns - 1 if tools else 0
     most = min(limits.frames, profile.max_images or limits.frames)
     initial = min(initial_frames, most)

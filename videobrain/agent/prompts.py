@@ -38,7 +38,7 @@ class PromptProfile(BaseModel):
     frame_label: str
     """Before each image: ``{frame_index}``, ``{timestamp}``."""
     observation: str
-    """After a tool call: ``{tool}``, ``{text}``, ``{left}``."""
+    """After a tool call: ``{tool}``, ``{text}``."""
     frames_follow: str
     """Native calling: text before the frames, in the user message after the tool message: ``{tool}``."""
     shown_before: str
@@ -93,18 +93,18 @@ DEFAULT = PromptProfile(
     question=(
         "Question: {question}\n{options}{answer_form}\n\n"
         "The video has {frame_count} frames at {fps} frames per second and lasts {duration} seconds. "
-        "{shown} of them follow.\n"
+        "Shown here: {shown} of them.\n"
     ),
     options="Options:\n{options}\n",
     answer_open="Answer in a few words.",
-    answer_choice="Answer with the letter of one option ({letters}) and nothing else.",
-    answer_schema="Answer with JSON that fits this schema: {schema}",
+    answer_choice="The answer is the letter of one option ({letters}) and nothing else.",
+    answer_schema="The answer is JSON that fits this schema: {schema}",
     frame_label="\nFrame {frame_index} ({timestamp:.2f} s): ",
-    observation="Result of {tool}: {text}{left}",
+    observation="Result of {tool}: {text}",
     frames_follow="Frames of {tool}:",
     shown_before=" Shown above already: {frames}.",
     frames_left_out=" {count} more frames were left out: {reason}.",
-    turns_left="\n\n{turns} replies are left. Look further only where it helps; otherwise answer.",
+    turns_left="\n\nReplies left: {turns}. Look further only where it helps; otherwise answer.",
     last_turn="\n\nThis is the last reply. No tool can be called any more: give your best answer now.",
     limit_reached="The call was not carried out: the limit of {limit} is reached.",
     tool_failed="{tool} failed: {reason}",
@@ -124,7 +124,7 @@ COMPACT = DEFAULT.model_copy(
         "answer_open": "A few words.",
         "answer_choice": "One letter ({letters}).",
         "frame_label": "\n{frame_index} ({timestamp:.1f} s) ",
-        "turns_left": "\n{turns} replies left.",
+        "turns_left": "\nReplies left: {turns}.",
         "last_turn": "\nLast reply: answer now.",
     }
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from videobrain.agent.choices import LETTERS, parse_choice
-from videobrain.agent.grammar import CallText, ParsedReply, call_from, parse_reply
+from videobrain.agent.grammar import CallText, ParsedReply, call_from, decode_json, parse_reply
 from videobrain.models import ChatReply
 from videobrain.tools import ToolSpec
 
@@ -38,11 +37,11 @@ class Problem:
 
     Attributes:
         text: What is wrong, for the model.
-        salvage: What can be made of the reply all the same where no correction is left.
+        salvage: The answer that stands in the reply all the same; it is what there is where no correction is left.
     """
 
     text: str
-    salvage: Answered | Call | None = None
+    salvage: Answered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +64,17 @@ def read_reply(reply: ChatReply, rules: Rules) -> Call | Answered | Problem:
     calls = list(parsed.calls)
     for native in reply.tool_calls:
         try:
-            arguments = json.loads(native.arguments or "{}")
-        except (ValueError, RecursionError):
+            arguments = decode_json(native.arguments or "{}")
+        except ValueError:
             calls.append(CallText(name=native.name, problem=f"the arguments of {native.name} are not valid JSON"))
         else:
             calls.append(call_from({"name": native.name, "arguments": arguments}))
     answers = [answer for answer in parsed.answers if answer]
-    if rules.native and not calls and not parsed.answers and not parsed.thinking and parsed.outside:
+    plain = rules.native and not calls and not parsed.answers and not parsed.unclosed and bool(parsed.outside)
+    if plain:
         answers = [parsed.outside]  # without a call, the content is the answer
-    if reply.finish_reason == "length" and (parsed.unclosed or not (calls or answers)):
-        return Problem("it was cut off at the token limit; think in fewer words")
+    if reply.finish_reason == "length" and (plain or parsed.unclosed or not (calls or answers)):
+        return Problem("it was cut off at the token limit; write fewer words")
     if reply.finish_reason == "content_filter":
         return Problem("it was withheld by a content filter")
     if calls and answers:
@@ -92,9 +92,10 @@ def read_reply(reply: ChatReply, rules: Rules) -> Call | Answered | Problem:
         return Problem("it is empty")
     else:
         return Problem("it holds neither a tool call nor an answer")
-    if not isinstance(meaning, Problem) and not rules.native and not _thinks(parsed, reply):
-        return Problem("the thinking is missing; think inside <thinking>...</thinking> first", salvage=meaning)
-    return meaning
+    if isinstance(meaning, Problem) or rules.native or _thinks(parsed, reply):
+        return meaning
+    salvage = meaning if isinstance(meaning, Answered) else None
+    return Problem("the thinking is missing; think inside <thinking>...</thinking> first", salvage=salvage)
 
 
 def _thinks(parsed: ParsedReply, reply: ChatReply) -> bool:
@@ -127,7 +128,7 @@ def _read_answer(text: str, rules: Rules) -> Answered | Problem:
         answered = Answered(text, choice)
     wrong = _schema_problem(text, rules.output_schema) if rules.output_schema is not None else None
     if wrong := wrong or (rules.check_answer(text) if rules.check_answer else None):
-        return Problem(f"the answer does not fit the schema: {wrong}", salvage=answered)
+        return Problem(f"the answer does not fit the schema: {wrong}")
     if not rules.may_answer:
         return Problem("it is too early to answer; look further with a tool first", salvage=answered)
     return answered
@@ -137,8 +138,8 @@ def _schema_problem(text: str, schema: Mapping[str, Any]) -> str | None:
     import jsonschema
 
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = decode_json(text)
+    except ValueError as error:
         return f"it is not valid JSON ({error})"
     errors = sorted(
         jsonschema.Draft202012Validator(dict(schema)).iter_errors(value), key=lambda e: [str(p) for p in e.path]

@@ -28,6 +28,10 @@ class ToolSpec(ToolSchema):
 
         return jsonschema.Draft202012Validator(self.parameters)
 
+    def frames_per_call(self, most: int) -> int:
+        """Frames that one call may give where `most` is the run's own bound."""
+        return most if self.max_frames is None else min(self.max_frames, most)
+
     def problems(self, arguments: Mapping[str, Any]) -> list[str]:
         """What is wrong with the arguments of a call, in words for the model; empty where nothing is."""
         found = []
