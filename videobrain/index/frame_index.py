@@ -239,16 +239,20 @@ class FrameIndex:
 
     def _adopt(self, stored: StoredIndex) -> None:
         """Take over embeddings that are not known yet; none of them if they cannot be this video's or encoder's."""
-        frames = [int(frame) for frame in stored.frames]
+        frames: list[int] = stored.frames.tolist()
         fits = stored.vectors.shape[1] == self.encoder.dimension
-        if not fits or (frames and not 0 <= min(frames) <= max(frames) < len(self.video.table)):
+        if not fits or not frames or frames[0] < 0 or frames[-1] >= len(self.video.table):
             return
-        self._add(frames, stored.vectors)
+        if self._rows:
+            self._add(frames, stored.vectors)
+        else:  # without a copy: a long video's embeddings are large enough for one to hold up the event loop
+            self._rows, self._vectors = dict(zip(frames, range(len(frames)), strict=True)), stored.vectors
 
     def _add(self, frames: Sequence[int], vectors: Embeddings) -> None:
         # What is known stays: another process may have stored a frame while it was embedded here.
         new = [i for i, frame in enumerate(frames) if frame not in self._rows]
-        frames, vectors = [frames[i] for i in new], vectors[new]
+        if len(new) < len(frames):
+            frames, vectors = [frames[i] for i in new], vectors[new]
         count = len(self._rows)
         if count + len(frames) > len(self._vectors):
             # A new array, so that searches under way keep theirs.
