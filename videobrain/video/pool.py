@@ -82,9 +82,10 @@ class VideoPool:
                     video = Video(self, media, await self._scan(media))
                     self._videos[media.content_key] = video
                 else:
-                    video._replace_source(media)
-                self._recent[media.content_key] = video
-                self._recent.move_to_end(media.content_key)
+                    video.replace_source(media)
+                if media.data is None:  # kept bytes would be whole files in memory
+                    self._recent[media.content_key] = video
+                    self._recent.move_to_end(media.content_key)
                 while len(self._recent) > _KEPT_VIDEOS:
                     self._recent.popitem(last=False)
                 return video

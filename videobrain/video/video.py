@@ -209,6 +209,7 @@ class Video:
             return TorchcodecDecoder(self._source, self._scan)
         return PyAVDecoder(self._source, self._scan)
 
-    def _replace_source(self, source: MediaSource) -> None:
-        """The same content was found at another place, or at the same place anew."""
-        self._source = source
+    def replace_source(self, source: MediaSource) -> None:
+        """Read from here from now on: the same content was found at another place, or at the same place anew."""
+        if source.data is None or self._source.path is None or not self._source.path.exists():
+            self._source = source
