@@ -284,6 +284,7 @@ class _Reader:
             usage=usage,
             warnings=answer.warnings if answer is not None else tuple(self._warnings),
             sections=self._sections,
+            closed=self._reply is not None and bool(self._reply.answers),
             steps=self._steps,
             seconds=usage.seconds or self._now,
             axis=axis,

@@ -148,6 +148,8 @@ class RunView:
     usage: Usage
     warnings: tuple[str, ...]
     sections: list[SectionView]
+    closed: bool
+    """The conversation ends with the model's answer."""
     steps: list[StepView]
     seconds: float
     axis: TimeAxis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -80,7 +81,13 @@ def whole(value: Any) -> int | None:
 
 def real(value: Any) -> float | None:
     """The value as a time, where it is one."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def frame_range(arguments: Mapping[str, Any]) -> tuple[int, int] | None:
