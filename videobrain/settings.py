@@ -39,11 +39,11 @@ class Settings(BaseSettings):
     """Time one tool call may take, where the tool sets none itself."""
 
     # The endpoint
-    request_timeout_seconds: float = Field(default=300.0, gt=0)
+    request_timeout_seconds: float = Field(default=180.0, gt=0)
     """Time one request may take."""
     retries: int = Field(default=5, ge=0)
     """Tries after the first for a request that failed for a passing reason."""
-    retry_seconds: float = Field(default=120.0, ge=0)
+    retry_seconds: float = Field(default=600.0, ge=0)
     """Time all tries of one request may take together before no further one is begun."""
     image_uuids: bool = False
     """Send each image's content hash along, so that vLLM's processor cache can be hit (vLLM only)."""

@@ -74,7 +74,10 @@ def request_body(
     image: Callable[[EncodedFrame], dict[str, Any]],
     strict_tools: bool,
 ) -> dict[str, Any]:
-    """The JSON body of a request; `strict_tools` asks for arguments that match any schema (vLLM)."""
+    """The JSON body of a request; `strict_tools` asks for arguments that match any schema (vLLM).
+
+    vLLM ignores a pattern beside a strict tool, so a pattern comes without.
+    """
     body: dict[str, Any] = {
         "model": model,
         "messages": [_message(message, image) for message in request.messages],
@@ -86,7 +89,7 @@ def request_body(
         if request.seed is not None:
             body["seed"] = request.seed
     if request.tools:
-        body["tools"] = [_tool(tool, strict_tools) for tool in request.tools]
+        body["tools"] = [_tool(tool, strict_tools and request.pattern is None) for tool in request.tools]
     if request.pattern is not None:
         body["structured_outputs"] = {"regex": request.pattern}
     return body
