@@ -57,7 +57,7 @@ PYAV_ONLY = {
     "annex-b.mp4": "how its damaged last frame looks depends on where torchcodec's threads stand",
     "h264_10bits.mp4": "torchcodec's pixels are off by up to 132",
 }
-LONG = 400
+LONG = 200
 """Of a longer stream only this many frames are compared from its start, and a sample of the rest."""
 
 
