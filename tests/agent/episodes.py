@@ -18,9 +18,9 @@ ANSWER = "<thinking>It is red.</thinking>\n<answer>red</answer>"
 
 
 def frame(index: int, digest: str | None = None) -> EncodedFrame:
-    jpeg = f"jpeg {index}".encode()
+    digest = digest or f"d{index}"
     return EncodedFrame(
-        frame_index=index, timestamp_seconds=index / 25, width=8, height=8, digest=digest or f"d{index}", jpeg=jpeg
+        frame_index=index, timestamp_seconds=index / 25, width=8, height=8, digest=digest, jpeg=digest.encode()
     )
 
 

@@ -105,8 +105,9 @@ class Episode:
                     text = f"<answer>{text}</answer>"
                 replies.append("".join([text, *calls]))
         broken = violations(replies, self.config.tools, thinking=not native)
-        if corrections := self._count["corrections"]:
-            broken.append(f"{corrections} replies had to be corrected")
+        ended_by_one = self._conclusion is not None and self._conclusion.stop_reason == "corrections"
+        if corrections := self._count["corrections"] + ended_by_one:
+            broken.append(f"replies that had to be corrected: {corrections}")
         return broken
 
     # What happened -----------------------------------------------------------------------------------------------
