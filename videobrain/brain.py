@@ -89,6 +89,8 @@ class VideoBrain:
         if self._shared is not None:
             raise RuntimeError("this VideoBrain is entered already")
         self._shared = self._new_resources()
+        # Heavy imports hold the interpreter for some hundred milliseconds; here nobody waits for the loop yet.
+        await self._shared.videos.prepare()
         return self
 
     async def __aexit__(
