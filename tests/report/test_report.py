@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -88,7 +89,7 @@ def check(html: str) -> Page:
     assert set(pictures.values()) <= {1}
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[:1] == [1]
-    assert all(later - earlier <= 1 for earlier, later in zip(levels, levels[1:], strict=False))
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
     return page
 
 
@@ -108,7 +109,7 @@ def test_a_run_is_told_from_question_to_answer() -> None:
     for words in ("Who scores first?", "Number nine", "Not enough yet.", "a goal", "test-model", "videobrain", "0.314"):
         assert words in page.text
     assert "7 of 6,000 in the video" in page.text
-    assert "frames 1,000 to 3,000 1:40.0 – 5:00.0" in page.text
+    assert "frames 1,000 to 3,000 1:40.0 \N{EN DASH} 5:00.0" in page.text
     assert len(page.classed("track")) == 3
     assert len(page.classed("bar")) == 2
     assert len(page.classed("tick")) == 7

@@ -11,16 +11,18 @@
     return held ? held.querySelector("img") : null;
   };
 
+  const borrowed = (original) => {
+    const copy = new Image();
+    for (const name of ["width", "height", "src"]) copy.setAttribute(name, original.getAttribute(name));
+    copy.alt = "";
+    return copy;
+  };
+
   // Each picture stands in the page once; every other place borrows it.
   for (const place of document.querySelectorAll("[data-of]")) {
     const original = picture(place.dataset.of);
     if (!original) continue;
-    const copy = new Image();
-    copy.src = original.src;
-    copy.alt = "";
-    copy.width = original.width;
-    copy.height = original.height;
-    place.replaceChildren(copy);
+    place.replaceChildren(borrowed(original));
   }
 
   // Pointing at the time line shows the nearest frame of the row.
@@ -56,12 +58,7 @@
       words.textContent = figure(number).dataset.caption;
       const original = picture(number);
       const shown = [words];
-      if (original) {
-        const copy = new Image();
-        copy.src = original.src;
-        copy.alt = "";
-        shown.unshift(copy);
-      }
+      if (original) shown.unshift(borrowed(original));
       peek.replaceChildren(...shown);
       peek.hidden = false;
       const whole = line.getBoundingClientRect();

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import pydantic_core
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def clean(text: str) -> str:
-    """The text without characters that HTML or UTF-8 cannot hold."""
+    """The text without characters that HTML or UTF-8 cannot hold or that a terminal obeys."""
     return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 

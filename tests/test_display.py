@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+
+import pytest
+from report.traces import Record, short_run
+
+from videobrain.agent import Event, LimitReached, ReplyCorrected, ReplyDelta, RequestRetrying, ToolProgress
+from videobrain.display import RunDisplay, time_line
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(events: Iterable[Event], file: io.StringIO | None = None, **options: bool) -> str:
+    file = file or io.StringIO()
+    with RunDisplay(file=file, **options) as display:
+        for event in events:
+            display(event)
+    return file.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def whole_run() -> Record:
+    record = short_run()
+    record.reply(3, '<tool_call>{"name": "uniform_sample"</tool_call>')
+    record.add(ReplyCorrected(problem="the tool call is not valid JSON"))
+    record.add(ReplyDelta(text="<thinking>"))
+    record.add(LimitReached(limit="turns"))
+    record.reply(3, "<thinking>Nine.</thinking><answer>Number nine</answer>", last=True)
+    record.finish("Number nine")
+    return record
+
+
+def test_the_conversation_as_plain_lines() -> None:
+    text = shown(whole_run().events, conversation=True)
+    lines = text.splitlines()
+    for line in (
+        "Who scores first?",
+        "Turn 1",
+        "  Not enough yet.",
+        "  uniform_sample frames 1000 to 3000",
+        "  clip_sample frames 3000 to 6000, prompt 'a goal'",
+        "  Sent back: the tool call is not valid JSON",
+        "  The limit of turns was reached.",
+        "Turn 3, the last",
+        "  Answer: Number nine",
+    ):
+        assert line in lines
+    assert "\x1b" not in text
+    assert not any(line != line.rstrip() for line in lines)
+    bars = [line for line in lines if "▮" in line]
+    assert [line.count("▮") for line in bars] == [4, 2, 1]
+    assert bars[0].endswith("4 first frames, 0:00.0 to 7:30.0")
+    assert max(map(len, bars)) < 80
+
+
+def test_progress_alone_moves_in_a_terminal_and_is_silent_elsewhere() -> None:
+    events = whole_run().events
+    assert shown(events) == ""
+    moving = shown(events, Terminal())
+    assert "\x1b" in moving
+    assert "done" in moving
+    assert "Not enough yet." not in moving
+
+
+def test_quiet_shows_nothing() -> None:
+    assert shown(whole_run().events, Terminal(), quiet=True, conversation=True) == ""
+
+
+def test_retries_are_always_told() -> None:
+    retry = RequestRetrying(attempt=1, delay_seconds=2.0, reason="HTTP 503.")
+    assert shown([retry]) == "Try 1 failed: HTTP 503; again in 2.0 s.\n"
+
+
+def test_no_words_of_a_model_command_the_terminal() -> None:
+    evil = "\x1b]0;owned\x07\x1b[2J\x9b2J[red]x[/red]"
+    record = Record(evil, options=[evil], source=f"{evil}.mp4")
+    record.start([])
+    record.reply(1, f"{evil}<thinking>{evil}</thinking><answer>{evil}</answer>", reasoning=evil)
+    record.call(1, evil, {evil: evil}, text=evil)
+    record.add(ToolProgress(tool=evil, text=evil))
+    record.add(ReplyCorrected(problem=evil))
+    text = shown(record.events, conversation=True)
+    assert not set(text) & {"\x1b", "\x07", "\x9b"}
+    assert "[red]x[/red]" in text
+    assert not {"\x07", "\x9b"} & set(shown(record.events, Terminal(), conversation=True))
+
+
+@pytest.mark.parametrize(
+    ("times", "duration", "line"),
+    [
+        ([], 10.0, "▏··········▕"),
+        ([0.0, 5.0, 9.99, 10.0, 99.0, -1.0], 10.0, "▏▮····▮···▮▕"),
+        ([1.0], 0.0, "▏··········▕"),
+    ],
+)
+def test_time_line(times: list[float], duration: float, line: str) -> None:
+    assert time_line(times, duration, width=10) == line
+
+
+def test_a_display_ends_with_its_context_even_after_an_error() -> None:
+    file = Terminal()
+    with pytest.raises(RuntimeError), RunDisplay(file=file):
+        raise RuntimeError
+    assert file.getvalue().count("\x1b[?25h") == 1  # the cursor is shown again
