@@ -299,7 +299,8 @@ class FrameIndex:
         send: MemoryObjectSendStream[tuple[list[int], list[Frame]]],
     ) -> None:
         queue = list(reversed(frames))
-        size = min(self.settings.encoder_batch_size, _MOST_AT_ONCE)
+        most = min(self.settings.encoder_batch_size, _MOST_AT_ONCE)
+        size = min(4, most)  # the encoder idles while the first batch is decoded
         async with send:
             while queue:
                 batch: list[int] = []
@@ -308,6 +309,7 @@ class FrameIndex:
                     # Claimed late, batch by batch, so that a search does not wait for the end of a build.
                     if frame not in self._claims and frame not in self._rows:
                         batch.append(frame)
+                size = min(2 * size, most)
                 if batch:
                     claim = anyio.Event()
                     self._claims.update(dict.fromkeys(batch, claim))
