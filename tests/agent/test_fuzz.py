@@ -205,7 +205,7 @@ def test_no_reply_crashes_an_episode_and_every_run_replays(
         ends.add(reason)
     # The fuzz is one only where it reaches every corner.
     assert runs > 100
-    assert called > 80
+    assert called > 50
     assert ends >= {"answered", "corrections", "turns", "frames", "input_tokens", "output_tokens", "context"}
 
 

@@ -32,7 +32,13 @@ def find_tool(name: str) -> Tool[Any]:
     if name not in points:
         known = ", ".join(sorted({*points, *(t.name for t in default_tools())}))
         raise ConfigurationError(f"There is no tool {name!r}.", hint=f"Known tools: {known}.")
-    loaded = points[name].load()
+    try:
+        loaded = points[name].load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"The tool {name!r} cannot be loaded from {points[name].value!r}: {error}.",
+            hint="Reinstall the package that brings it.",
+        ) from error
     if not isinstance(loaded, Tool):
         raise ConfigurationError(
             f"The entry point {points[name].value!r} of tool {name!r} gives {type(loaded).__name__}, not a Tool.",

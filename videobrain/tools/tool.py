@@ -8,13 +8,13 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePath
-from typing import Any, Generic, ParamSpec, get_args, get_type_hints, overload
+from types import UnionType
+from typing import Any, Generic, ParamSpec, Union, get_args, get_origin, get_type_hints, overload
 
 import anyio
 import anyio.to_thread
 import docstring_parser
-from pydantic import AnyUrl, BaseModel, Field, PydanticUserError, ValidationError, create_model
+from pydantic import BaseModel, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
 from videobrain.errors import ToolDefinitionError
@@ -23,6 +23,10 @@ from videobrain.tools.spec import RepeatRule, ToolError, ToolResult, ToolRetry, 
 
 P = ParamSpec("P")
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
+_FIELD = "argument_"
+"""Stands before each parameter's name in the model of its arguments, whose own names are then free: `copy`, `json`."""
+_PLACES = {"path", "file-path", "directory-path", "uri", "multi-host-uri"}
+"""Formats by which pydantic's JSON schemas mark paths and URLs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,9 @@ class Tool(Generic[P]):
         except ValidationError as error:
             lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise ToolRetry(f"The arguments of {self.name} cannot be used: {lines}.") from error
-        named: dict[str, Any] = {field: getattr(values, field) for field in self.arguments.model_fields}
+        named: dict[str, Any] = {
+            field.removeprefix(_FIELD): getattr(values, field) for field in self.arguments.model_fields
+        }
         if self.context_name is not None:
             named[self.context_name] = context
         seconds = self.timeout_seconds or timeout_seconds
@@ -136,6 +142,8 @@ def _define(
         mistakes.append(f"the name {name!r} is not a plain identifier of at most 64 characters; give name=")
     if timeout_seconds is not None and timeout_seconds <= 0:
         mistakes.append(f"timeout_seconds must be positive, not {timeout_seconds}")
+    if max_frames is not None and max_frames < 0:
+        mistakes.append(f"max_frames must not be negative, but is {max_frames}")
     docstring = docstring_parser.parse(inspect.getdoc(function) or "")
     description = "\n\n".join(part for part in (docstring.short_description, docstring.long_description) if part)
     if not description:
@@ -149,20 +157,16 @@ def _define(
         mistakes.append(f"its type hints cannot be resolved: {error}")
     context_name, fields = _parameters(function, hints, described, mistakes)
     returns = hints.get("return", ToolResult)
-    if not set(get_args(returns) or (returns,)) <= {ToolResult, str}:
+    union = get_origin(returns) in (Union, UnionType)
+    if not set(get_args(returns) if union else (returns,)) <= {ToolResult, str}:
         mistakes.append(f"it returns {returns}; a tool returns ToolResult or str")
-    arguments: type[BaseModel] = BaseModel
-    schema: dict[str, Any] = {}
-    try:
-        arguments = create_model(name or "arguments", __config__={"extra": "forbid"}, **fields)
-        schema = _plain_schema(arguments)
-    except PydanticUserError as error:
-        mistakes.append(f"its arguments cannot be written as a JSON schema: {error.message.splitlines()[0]}")
     if mistakes:
         listed = "".join(f"\n  - {mistake}" for mistake in mistakes)
         raise ToolDefinitionError(
             f"{getattr(function, '__qualname__', function)!s} cannot be a tool:{listed}", mistakes=mistakes
         )
+    arguments = create_model(name, __config__={"extra": "forbid"}, **fields)
+    schema = _plain_schema(arguments)
     spec = ToolSpec(name=name, description=description, parameters=schema, repeats=repeats, max_frames=max_frames)
     return Tool(spec, function, arguments, context_name, timeout_seconds)
 
@@ -188,22 +192,33 @@ def _parameters(
             mistakes.append(f"{parameter.name} has no type hint")
         elif hint is parameter.empty:
             continue  # reported with the type hints that cannot be resolved
-        elif _names_a_place(hint):
-            mistakes.append(f"{parameter.name} is a path or URL; a model must never name one")
-        elif parameter.name.startswith("_"):
-            mistakes.append(f"{parameter.name} begins with an underscore")
+        elif mistake := _unfit(hint):
+            mistakes.append(f"{parameter.name} {mistake}")
         else:
             default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (hint, Field(default=default, description=described.get(parameter.name)))
+            description = described.get(parameter.name)
+            fields[_FIELD + parameter.name] = (
+                hint,
+                Field(default=default, alias=parameter.name, description=description),
+            )
     for documented in described.keys() - parameters.keys():
         mistakes.append(f"the docstring describes {documented}, which is no parameter")
     return context_name, fields
 
 
-def _names_a_place(hint: Any) -> bool:
-    if isinstance(hint, type):
-        return issubclass(hint, PurePath | AnyUrl)
-    return any(_names_a_place(part) for part in get_args(hint))
+def _unfit(hint: Any) -> str:
+    """Why a model cannot give a value of this type; empty where it can."""
+    try:
+        schema = TypeAdapter(hint).json_schema()
+    except PydanticUserError as error:
+        return f"cannot be written as JSON: {error.message.splitlines()[0]}"
+    return "is or holds a path or URL; a model must never name one" if _names_a_place(schema) else ""
+
+
+def _names_a_place(schema: Any) -> bool:
+    if isinstance(schema, dict):
+        return schema.get("format") in _PLACES or any(_names_a_place(part) for part in schema.values())
+    return isinstance(schema, list) and any(_names_a_place(part) for part in schema)
 
 
 class _WithoutTitles(GenerateJsonSchema):
@@ -215,6 +230,7 @@ class _WithoutTitles(GenerateJsonSchema):
 
 def _plain_schema(arguments: type[BaseModel]) -> dict[str, Any]:
     schema = arguments.model_json_schema(schema_generator=_WithoutTitles)
-    schema.pop("title", None)
+    for titled in (schema, *schema.get("$defs", {}).values()):
+        titled.pop("title", None)
     schema.setdefault("properties", {})
     return dict(json.loads(json.dumps(schema)))
