@@ -22,7 +22,7 @@ def rows_of(axis: TimeAxis, sections: Sequence[SectionView]) -> list[Row]:
             times = f"from {clock(frames[0].frame.timestamp_seconds)} to {clock(frames[-1].frame.timestamp_seconds)}"
             summary = f"{section.title}: {count} {times}."
             ticks = _ticks(axis, frames)
-            rows.append(Row(label, count, 0, section.anchor, summary, ticks=ticks))
+            rows.append(Row(label, count, 0, section.anchor, summary, ticks=ticks, turn=section.turn))
         for block in section.blocks:
             if isinstance(block, ReplyView):
                 rows += [_call_row(axis, section, call) for call in block.calls if call.started]
@@ -46,6 +46,7 @@ def _call_row(axis: TimeAxis, section: SectionView, call: CallView) -> Row:
         bars=(axis.bar(*looked),) if looked else (),
         ticks=_ticks(axis, call.frames),
         failed=failed,
+        turn=section.turn,
     )
 
 

@@ -50,6 +50,7 @@ class Row:
         bars: The ranges that were looked at.
         ticks: The frames that were seen.
         failed: The step gave nothing.
+        turn: The turn that took the step; None before the first.
     """
 
     label: str
@@ -60,6 +61,7 @@ class Row:
     bars: tuple[Bar, ...] = ()
     ticks: tuple[Tick, ...] = ()
     failed: bool = False
+    turn: int | None = None
 
 
 class TimeAxis:
