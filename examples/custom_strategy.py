@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from videobrain import Evidence, Usage, VideoBrain
+from videobrain import Evidence, VideoBrain
 from videobrain.agent import Conclusion, MessageAdded, Run
-from videobrain.models import ChatReply, ImagePart, Message, TextPart
+from videobrain.models import ImagePart, Message, TextPart
 from videobrain.video import EncodedFrame, evenly_spaced
 
 
@@ -31,24 +31,14 @@ class DescribeThenAnswer:
         bounds = evenly_spaced(0, len(run.video) + 1, self.parts + 1)
         shown: list[EncodedFrame] = []
         descriptions: list[str] = []
-        replies: list[ChatReply] = []
 
         async def ask(text: str, frames: Sequence[EncodedFrame] = ()) -> str:
             parts = (TextPart(text=text), *(ImagePart(frame=frame) for frame in frames))
             message = Message(role="user", parts=parts)
             run.emit(MessageAdded(message=message))
-            replies.append(await run.complete([message], max_output_tokens=128))
-            said = replies[-1].text
+            said = (await run.complete([message], max_output_tokens=128)).text
             run.emit(MessageAdded(message=Message(role="assistant", parts=(TextPart(text=said),))))
             shown.extend(frames)
-            run.charge(
-                Usage(
-                    turns=len(replies),
-                    frames=len(shown),
-                    input_tokens=sum(reply.input_tokens for reply in replies),
-                    output_tokens=sum(reply.output_tokens for reply in replies),
-                )
-            )
             return said
 
         for start, end in pairwise(bounds):
@@ -69,7 +59,7 @@ async def main(path: str) -> None:
     async with VideoBrain(strategy=DescribeThenAnswer()) as brain:
         answer = await brain.ask(path, "What is this video about?")
     print(answer.text)
-    print(f"{answer.usage.frames} frames in {answer.usage.turns} requests")
+    print(f"{answer.usage.frames} frames, {answer.usage.output_tokens} tokens")
 
 
 if __name__ == "__main__":

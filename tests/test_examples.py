@@ -20,7 +20,7 @@ NO_ANSWER = "No answer: corrections"
 PRINTS = {
     "ask": r"(?s).+\n +0\.00 s  frame 0 +initial\n.*\d turns, \d+ frames, \d+ tokens, [\d.]+ s\n$",
     "batch": r"(?s)(?=.*colour: )(?=.*people: )(?=.*quick: )(?=.*missing failed: .*does not exist)",
-    "custom_strategy": r"(?s).*16 frames in 5 requests\n$",
+    "custom_strategy": r"(?s).*16 frames, \d+ tokens\n$",
     "custom_tool": r"(?s).+\n\{.*\}\n$",
     "search_library": r"(?: *-?[\d.]+ +[\d.]+ s  .*\.mp4\n){5}$",
     "stream_events": r"(?s)frames of at most \d+x\d+\nturn 1: the model looks at 16 frames\n.+",
