@@ -39,7 +39,8 @@ def ask(
     ]
     command += ["--min-calls", "2", "--max-corrections", "40", "--encoder", str(encoder)]
     command += ["--trace", str(tmp_path / "run.jsonl"), "--report", str(tmp_path / "run.html"), *arguments]
-    settings = {"VIDEOBRAIN_CACHE_DIR": str(tmp_path / "cache"), "VIDEOBRAIN_TEMPERATURE": "1", "VIDEOBRAIN_SEED": "1"}
+    # No seed: vLLM's engine dies of a seeded request on a CPU.
+    settings = {"VIDEOBRAIN_CACHE_DIR": str(tmp_path / "cache"), "VIDEOBRAIN_TEMPERATURE": "1"}
     done = subprocess.run(
         command, env={**os.environ, **settings, **environment}, capture_output=True, text=True, timeout=240, check=False
     )
@@ -76,7 +77,9 @@ def test_through_a_vllm_server(videos: Path, vllm_server: VLLMServer, encoder: P
 
 @pytest.mark.timeout(300)
 def test_in_process(videos: Path, tiny_random_model: Path, encoder: Path, tmp_path: Path) -> None:
-    answer, trace = ask(videos / "bbb_448x252_av.mp4", tmp_path, encoder, "--model", f"local:{tiny_random_model}")
+    answer, trace = ask(
+        videos / "bbb_448x252_av.mp4", tmp_path, encoder, "--model", f"local:{tiny_random_model}", VIDEOBRAIN_SEED="1"
+    )
     check(answer, trace, tmp_path)
 
 

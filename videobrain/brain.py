@@ -88,9 +88,10 @@ class VideoBrain:
     async def __aenter__(self) -> Self:
         if self._shared is not None:
             raise RuntimeError("this VideoBrain is entered already")
-        self._shared = self._new_resources()
+        resources = self._new_resources()
         # Heavy imports hold the interpreter for some hundred milliseconds; here nobody waits for the loop yet.
-        await self._shared.videos.prepare()
+        await resources.videos.prepare()
+        self._shared = resources
         return self
 
     async def __aexit__(

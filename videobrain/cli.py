@@ -85,14 +85,17 @@ def ask(
                 return await brain.ask(video, question, options=option or None, on_event=display)
 
     answer = _run(run())
-    if trace is not None:
-        answer.trace.save(trace)
-    if report is not None:
-        answer.save_report(report)
+    try:
+        if trace is not None:
+            answer.trace.save(trace)
+        if report is not None:
+            answer.save_report(report)
+    except OSError as error:  # the answer is there all the same
+        _tell(f"warning: {error.filename} cannot be written: {error.strerror}")
     if as_json:
         _print(answer.model_dump_json())
     else:
-        for warning in answer.warnings:
+        for warning in answer.warnings if not verbose else ():  # the conversation shows them in place
             _tell(f"warning: {warning}")
         text = answer.text
         if answer.choice and option:

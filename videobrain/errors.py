@@ -5,6 +5,7 @@
     │   ├── ConfigurationError     a setting, a model string, an option
     │   ├── MissingDependencyError an extra is not installed
     │   ├── ToolDefinitionError    a function that cannot be a tool; lists every mistake
+    │   ├── TraceError             a trace file that is damaged or does not replay
     │   └── VideoError             a video; carries `source`
     │       ├── VideoNotFoundError
     │       ├── NotAVideoError     no demuxer opens it
@@ -24,8 +25,7 @@
     │       ├── UnknownModelError
     │       ├── ContextLengthError
     │       └── ImageLimitError
-    ├── LimitExceeded              a limit was reached and `on_limit="raise"`; carries the partial answer
-    └── TraceError                 a trace file that is damaged or does not replay
+    └── LimitExceeded              a limit was reached and `on_limit="raise"`; carries the partial answer
 
 Each message names the thing and the cause; `hint` is the next step for the reader and is part of `str(error)`.
 """
@@ -196,5 +196,5 @@ class LimitExceeded(VideoBrainError):
         self.partial = partial
 
 
-class TraceError(VideoBrainError):
+class TraceError(InputError):
     """A trace cannot be read, or its episode does not replay to the same messages."""
