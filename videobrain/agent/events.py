@@ -64,6 +64,7 @@ class RequestStarted(_Event):
 
     kind: Literal["request_started"] = "request_started"
     turn: int
+    """Number of the turn; 0 for a request that a strategy made outside of an Episode."""
     last: bool
     messages: int
     frames: int
@@ -91,6 +92,7 @@ class ReplyReceived(_Event):
     kind: Literal["reply_received"] = "reply_received"
     reply: ChatReply
     time_low: bool = False
+    in_episode: bool = True
 
 
 class ReplyCorrected(_Event):
@@ -125,6 +127,7 @@ class ToolFinished(_Event):
     outcome: ToolOutcome
     seconds: float
     time_low: bool = False
+    in_episode: bool = True
 
 
 class LimitReached(_Event):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import anyio
 
+from videobrain.agent.driver import Driver
 from videobrain.agent.episode import Episode
 from videobrain.agent.events import (
     EpisodeStarted,
@@ -17,8 +19,6 @@ from videobrain.agent.events import (
     Finished,
     FramesPlanned,
     LimitReached,
-    MessageAdded,
-    ReplyCorrected,
     ReplyDelta,
     ReplyReceived,
     RequestRetrying,
@@ -32,9 +32,9 @@ from videobrain.agent.events import (
 from videobrain.agent.plan import FramePlan, plan_frames
 from videobrain.agent.prompts import prompt_profile
 from videobrain.agent.reading import CheckAnswer
-from videobrain.agent.steps import AskModel, CallTool, Conclusion, EpisodeConfig, Finish, Step, ToolOutcome
+from videobrain.agent.steps import Conclusion, EpisodeConfig, ToolOutcome
 from videobrain.agent.trace import Trace
-from videobrain.errors import DecodeTimeoutError, LimitExceeded
+from videobrain.errors import DecodeTimeoutError, LimitExceeded, ModelTimeoutError
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, ChatReply, ChatRequest, Message, ModelEvent, RequestRetried, ToolSchema
 from videobrain.result import Answer, Usage
@@ -44,14 +44,17 @@ from videobrain.video import EncodedFrame, FrameSize, Video, evenly_spaced
 
 _TIME_LOW = 0.2
 """Share of the run's seconds that is kept for the last turn."""
+_MOMENT = 0.1
+"""A request that times out with fewer seconds left than this was cut by the run's own limit."""
 
 
 @runtime_checkable
 class Strategy(Protocol):
     """A way of answering a question about a video. Other loops plug in here.
 
-    A strategy may do anything a `Run` offers; what it returns becomes the answer. Whatever it does through the run
-    is counted, limited, recorded and cancelled like everything else.
+    A strategy may do anything a `Run` offers; what it returns becomes the answer. Its requests and tool calls are
+    counted, recorded, cancelled with the run and cut when the run's time is over. The other limits bind an Episode; a
+    strategy that asks the model by itself (`Run.complete`) keeps to them itself.
     """
 
     @property
@@ -106,7 +109,8 @@ class Run:
         self._on_event: Callable[[Event], None] | None = None
         self._began = time.monotonic()
         self._size = FrameSize(640, 360)
-        self._usage = Usage()
+        self._usages: dict[Episode | None, Usage] = {}  # None: what was done outside of any Episode
+        self._shown: set[tuple[int, str]] = set()
 
     @property
     def seconds(self) -> float:
@@ -117,6 +121,16 @@ class Run:
     def seconds_left(self) -> float | None:
         """Time until the run is cut; None without such a limit."""
         return None if self.limits.seconds is None else max(0.0, self.limits.seconds - self.seconds)
+
+    @property
+    def usage(self) -> Usage:
+        """What the run has cost so far, over all its Episodes and requests."""
+        total: Counter[str] = Counter()
+        calls: Counter[str] = Counter()
+        for usage in self._usages.values():
+            total.update(usage.model_dump(exclude={"tool_calls", "seconds"}))
+            calls.update(usage.tool_calls)
+        return Usage(**total, tool_calls=dict(calls), seconds=round(self.seconds, 6))
 
     def listen(self, on_event: Callable[[Event], None]) -> None:
         """Have a function called with each event from now on."""
@@ -166,11 +180,29 @@ class Run:
         pattern: str | None = None,
         max_output_tokens: int | None = None,
     ) -> ChatReply:
-        """Ask the model to continue a conversation.
+        """Ask the model to continue a conversation, outside of any Episode.
 
         Raises:
             ModelError: The model gives no usable reply.
         """
+        reply = (await self._ask(0, False, messages, tools, pattern, max_output_tokens)).reply
+        shown = {(frame.frame_index, frame.digest) for message in messages for frame in message.frames}
+        new, self._shown = len(shown - self._shown), self._shown | shown
+        tokens = {name: getattr(reply, name) for name in ("input_tokens", "output_tokens", "cached_tokens")}
+        self._count({"frames": new, **tokens})
+        return reply
+
+    async def _ask(
+        self,
+        turn: int,
+        last: bool,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSchema],
+        pattern: str | None,
+        max_output_tokens: int | None,
+    ) -> ReplyReceived:
+        frames = sum(len(message.frames) for message in messages)
+        self.emit(RequestStarted(turn=turn, last=last, messages=len(messages), frames=frames))
         request = ChatRequest(
             messages=tuple(messages),
             tools=tuple(tools),
@@ -180,10 +212,38 @@ class Run:
             seed=self.settings.seed,
             timeout_seconds=self.seconds_left,
         )
-        return await self.model.complete(request, on_event=self._on_model_event)
+        try:
+            reply = await self.model.complete(request, on_event=self._on_model_event)
+        except ModelTimeoutError:
+            if self.seconds_left is not None and self.seconds_left < _MOMENT:
+                await anyio.sleep(2)  # it was cut by the run's limit, whose scope ends this wait in a moment
+            raise
+        event = ReplyReceived(reply=reply, time_low=self._time_low, in_episode=turn > 0)
+        self.emit(event)
+        return event
 
     async def call(self, name: str, arguments: Mapping[str, Any], remaining: Remaining) -> ToolOutcome:
-        """Run a tool; a retry or a failure is an outcome, anything else it raises is a bug and propagates."""
+        """Run a tool outside of any Episode; a retry or failure is an outcome, other errors are bugs and propagate."""
+        outcome = (await self._call(0, name, arguments, remaining)).outcome
+        if outcome.kind != "retry":
+            self._count({}, calls=[name])
+        return outcome
+
+    async def _call(self, turn: int, name: str, arguments: Mapping[str, Any], remaining: Remaining) -> ToolFinished:
+        self.emit(ToolStarted(turn=turn, tool=name, arguments=dict(arguments)))
+        began = self.seconds
+        outcome = await self._outcome(name, arguments, remaining)
+        event = ToolFinished(
+            tool=name,
+            outcome=outcome,
+            seconds=self.seconds - began,
+            time_low=self._time_low,
+            in_episode=turn > 0,
+        )
+        self.emit(event)
+        return event
+
+    async def _outcome(self, name: str, arguments: Mapping[str, Any], remaining: Remaining) -> ToolOutcome:
         context = ToolContext(
             video=self.video,
             frames=FrameAccess(self.video, self._size, self.settings.jpeg_quality),
@@ -235,16 +295,23 @@ class Run:
     async def drive(self, episode: Episode, frames: Sequence[EncodedFrame]) -> Conclusion:
         """Play an Episode to its end with this run's model and tools."""
         deadline = float("inf") if self.seconds_left is None else anyio.current_time() + self.seconds_left
-        driver = _Driver(self, episode)
+        driver = Driver(self, episode)
         with anyio.CancelScope(deadline=deadline) as scope:
             return await driver.play(frames)
         if scope.cancelled_caught:
             driver.announce("seconds")
         return episode.abort("seconds").conclusion
 
-    def charge(self, usage: Usage) -> None:
-        """Set what the run has cost so far."""
-        self._usage = usage
+    def charge(self, episode: Episode) -> None:
+        """Note what an Episode has cost so far."""
+        self._usages[episode] = episode.usage
+
+    def _count(self, more: Mapping[str, int], *, calls: Sequence[str] = ()) -> None:
+        """Add to what was done outside of any Episode."""
+        usage = self._usages.get(None, Usage())
+        added = {name: getattr(usage, name) + value for name, value in more.items()}
+        tool_calls = dict(Counter(usage.tool_calls) + Counter(calls))
+        self._usages[None] = usage.model_copy(update={**added, "tool_calls": tool_calls})
 
     def _on_model_event(self, event: ModelEvent) -> None:
         if isinstance(event, RequestRetried):
@@ -280,6 +347,7 @@ class Run:
         with anyio.CancelScope(deadline=float("inf") if left is None else anyio.current_time() + left + 1) as scope:
             conclusion = await strategy.run(self)
         if scope.cancelled_caught:
+            self.emit(LimitReached(limit="seconds"))
             conclusion = Conclusion("", stop_reason="seconds", warnings=("The run ended: its time was over.",))
         raised = [event.text for event in self.events if isinstance(event, WarningRaised)]
         missing = [f"Frames missing in the video: {gap.reason}" for gap in self.video.missing]
@@ -290,7 +358,7 @@ class Run:
             output=self._parse_output(conclusion.text) if self._parse_output and answered else None,
             evidence=conclusion.evidence,
             spans=conclusion.spans,
-            usage=self._usage.model_copy(update={"seconds": round(self.seconds, 6)}),
+            usage=self.usage,
             stop_reason=conclusion.stop_reason,
             warnings=(*raised, *conclusion.warnings, *dict.fromkeys(missing)),
         )
@@ -306,69 +374,3 @@ class Run:
                 partial=answer,
             )
         return answer
-
-
-class _Driver:
-    """Carries out the steps of an Episode and reports them."""
-
-    def __init__(self, run: Run, episode: Episode) -> None:
-        self._run = run
-        self._episode = episode
-        self._reported = 0
-        self._announced: set[str] = set()
-
-    async def play(self, frames: Sequence[EncodedFrame]) -> Conclusion:
-        step: Step = self._episode.start(frames)
-        while True:
-            self._report(step)
-            match step:
-                case AskModel():
-                    step = await self._ask(step)
-                case CallTool():
-                    step = await self._call(step)
-                case Finish(conclusion):
-                    if conclusion.stop_reason != "answered":
-                        self.announce(conclusion.stop_reason)
-                    return conclusion
-
-    async def _ask(self, step: AskModel) -> Step:
-        run, episode = self._run, self._episode
-        frames = sum(len(message.frames) for message in episode.messages)
-        run.emit(RequestStarted(turn=step.turn, last=step.last, messages=len(episode.messages), frames=frames))
-        reply = await run.complete(
-            episode.messages, tools=step.tools, pattern=step.pattern, max_output_tokens=step.max_output_tokens
-        )
-        time_low = run._time_low
-        run.emit(ReplyReceived(reply=reply, time_low=time_low))
-        return episode.reply(reply, time_low=time_low)
-
-    async def _call(self, step: CallTool) -> Step:
-        run, episode = self._run, self._episode
-        run.emit(ToolStarted(turn=step.turn, tool=step.name, arguments=dict(step.arguments)))
-        began = run.seconds
-        remaining = Remaining(
-            turns=episode.turns_left,
-            frames=episode.frames_left,
-            frames_per_call=min(run.limits.frames_per_call, episode.frames_left),
-            seconds=run.seconds_left,
-        )
-        outcome = await run.call(step.name, step.arguments, remaining)
-        time_low = run._time_low
-        run.emit(ToolFinished(tool=step.name, outcome=outcome, seconds=run.seconds - began, time_low=time_low))
-        return episode.observe(outcome, time_low=time_low)
-
-    def _report(self, step: Step) -> None:
-        if isinstance(step, AskModel):
-            if step.correction:
-                self._run.emit(ReplyCorrected(problem=step.correction))
-            if step.limit:
-                self.announce(step.limit)
-        for message in self._episode.messages[self._reported :]:
-            self._run.emit(MessageAdded(message=message))
-        self._reported = len(self._episode.messages)
-        self._run.charge(self._episode.usage)
-
-    def announce(self, limit: Any) -> None:
-        if limit not in self._announced:
-            self._announced.add(limit)
-            self._run.emit(LimitReached(limit=limit))

@@ -8,7 +8,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from videobrain.agent.episode import Episode
 from videobrain.agent.events import (
@@ -112,14 +111,16 @@ class Trace:
                     raise TraceError(f"{path} has trace format {head.get('format')}, not {FORMAT_VERSION}.")
                 for line in file:
                     number += 1
-                    record: dict[str, Any] = json.loads(line)
+                    record = json.loads(line)
+                    if not isinstance(record, dict):
+                        raise ValueError("it is no event")
                     if record.get("kind") == "frame":
                         jpegs[record["digest"]] = base64.b64decode(record["jpeg"])
                     else:
                         events.append(_with_frames(event_adapter.validate_python(record), jpegs))
         except OSError as error:
             raise TraceError(f"{path} cannot be read: {error.strerror or error}.") from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise TraceError(f"{path} is damaged at line {number}: {_first_line(error)}.") from error
         trace = cls(events)
         if trace.answer is not None:
@@ -150,9 +151,9 @@ class Trace:
                     step: object = episode.start(self._initial_frames(len(recorded)))
                 case MessageAdded():
                     recorded.append(event.message)
-                case ReplyReceived() if episode is not None and isinstance(step, AskModel):
+                case ReplyReceived(in_episode=True) if episode is not None and isinstance(step, AskModel):
                     step = episode.reply(event.reply, time_low=event.time_low)
-                case ToolFinished() if episode is not None and isinstance(step, CallTool):
+                case ToolFinished(in_episode=True) if episode is not None and isinstance(step, CallTool):
                     step = episode.observe(event.outcome, time_low=event.time_low)
                 case _:
                     pass
