@@ -36,7 +36,7 @@ class FramePlan(BaseModel):
     context_tokens: int | None
     """The model's context; None where it is not known, and nothing was cut down."""
     reduced: str = ""
-    """What was cut down to fit the context, in words."""
+    """What was cut down to fit the model, in words."""
 
 
 def plan_frames(
@@ -68,6 +68,7 @@ def plan_frames(
     most = min(limits.frames, profile.max_images or limits.frames)
     initial = min(initial_frames, most)
     worst = min(most, initial + calls * per_call)
+    few_images = most < min(limits.frames, initial_frames + calls * per_call)
 
     def tokens_at(size: FrameSize) -> int:
         return profile.image_tokens(*size.fit(width, height)) + LABEL_TOKENS
@@ -80,7 +81,7 @@ def plan_frames(
             frames_per_call=limits.frames_per_call,
             frame_tokens=tokens_at(size),
             context_tokens=context_tokens,
-            reduced=reduced,
+            reduced="; ".join(filter(None, [f"{most} images in one request" if few_images else "", reduced])),
         )
 
     if context_tokens is None:

@@ -115,7 +115,7 @@ class Trace:
                     if not isinstance(record, dict):
                         raise ValueError("it is no event")
                     if record.get("kind") == "frame":
-                        jpegs[record["digest"]] = base64.b64decode(record["jpeg"])
+                        jpegs[record["digest"]] = base64.b64decode(record["jpeg"], validate=True)
                     else:
                         events.append(_with_frames(event_adapter.validate_python(record), jpegs))
         except OSError as error:
