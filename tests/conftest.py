@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from environments.fixtures import (  # noqa: F401  # fixtures
+    tiny_random_encoder,
     tiny_random_model,
     vllm_arguments,
     vllm_command,

@@ -295,9 +295,10 @@ async def test_seconds_cut_a_hanging_request(video: Path, settings: Settings) ->
         began = time.monotonic()
         answer = await brain.ask(video, "What?")
         assert time.monotonic() - began < 4
-        with anyio.fail_after(2):
-            while server.open_connections:
+        for _ in range(100):  # the server looks after its connections now and then
+            if server.open_connections:
                 await anyio.sleep(0.02)
+        assert server.open_connections == 0
     assert answer.stop_reason == "seconds"
     assert answer.text == ""
 

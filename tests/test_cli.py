@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from videobrain.index.tiny_random import make_tiny_random_encoder
 from videobrain.testing import FakeServer, make_video
 
 ANSWER = "<thinking>The frames suffice.</thinking>\n<answer>{}</answer>"
@@ -19,12 +18,6 @@ ANSWER = "<thinking>The frames suffice.</thinking>\n<answer>{}</answer>"
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_video(tmp_path_factory.mktemp("videos") / "scenes.mp4", seconds=8, fps=10)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    pytest.importorskip("open_clip")
-    return str(make_tiny_random_encoder(tmp_path_factory.mktemp("encoder")))
 
 
 class Run:
@@ -112,13 +105,15 @@ def test_usage_errors(run: Run) -> None:
     assert "ask" in run("--help").stdout
 
 
-def test_index_search_and_the_store(run: Run, video: Path, encoder: str) -> None:
-    done = run("index", video, "--encoder", encoder)
+def test_index_search_and_the_store(run: Run, video: Path, tiny_random_encoder: Path) -> None:
+    done = run("index", video, "--encoder", tiny_random_encoder)
     assert "frames of" in done.stdout
-    hits = json.loads(run("search", video, "a red picture", "-k", 3, "--json", "--encoder", encoder).stdout)["hits"]
+    hits = json.loads(
+        run("search", video, "a red picture", "-k", 3, "--json", "--encoder", tiny_random_encoder).stdout
+    )["hits"]
     assert len(hits) == 3
     assert [hit["frame_index"] for hit in hits] == sorted(hit["frame_index"] for hit in hits)
-    text = run("search", video, "a red picture", "--end", 4, "--encoder", encoder).stdout
+    text = run("search", video, "a red picture", "--end", 4, "--encoder", tiny_random_encoder).stdout
     assert len(text.splitlines()) == 4
     assert len(json.loads(run("index", "--list", "--json").stdout)["indexes"]) == 1
     assert "scenes.mp4" in run("index", "--list").stdout
@@ -137,7 +132,7 @@ def test_doctor(run: Run) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_demo_runs_offline_and_says_that_its_answer_is_noise(run: Run, encoder: str) -> None:
+def test_demo_runs_offline_and_says_that_its_answer_is_noise(run: Run, tiny_random_encoder: Path) -> None:
     done = run("demo")
     assert "This answer is noise" in done.stdout
     assert "--model openai:NAME" in done.stdout

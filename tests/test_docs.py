@@ -91,14 +91,6 @@ def server(tmp_path: Path, tiny_random_encoder: Path, monkeypatch: pytest.Monkey
         yield server
 
 
-@pytest.fixture(scope="module")
-def tiny_random_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("open_clip")
-    from videobrain.index.tiny_random import make_tiny_random_encoder
-
-    return make_tiny_random_encoder(tmp_path_factory.mktemp("encoder"))
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize("page", [page for page in PAGES if fences(page, "python")], ids=page_name)
 async def test_python_runs(page: Path, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

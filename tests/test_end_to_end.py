@@ -14,13 +14,6 @@ from environments.fixtures import VLLMServer
 
 from videobrain import Limits, Settings, Trace, VideoBrain
 from videobrain.agent import VideoBrainStrategy
-from videobrain.index.tiny_random import make_tiny_random_encoder
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("open_clip")
-    return make_tiny_random_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 def ask(
@@ -65,9 +58,13 @@ def check(answer: dict[str, Any], trace: Trace, tmp_path: Path) -> None:
 
 @pytest.mark.server
 @pytest.mark.timeout(900)
-def test_through_a_vllm_server(videos: Path, vllm_server: VLLMServer, encoder: Path, tmp_path: Path) -> None:
+def test_through_a_vllm_server(
+    videos: Path, vllm_server: VLLMServer, tiny_random_encoder: Path, tmp_path: Path
+) -> None:
     film = videos / "bbb_448x252_av.mp4"
-    answer, trace = ask(film, tmp_path, encoder, "--base-url", vllm_server.base_url, OPENAI_API_KEY=vllm_server.api_key)
+    answer, trace = ask(
+        film, tmp_path, tiny_random_encoder, "--base-url", vllm_server.base_url, OPENAI_API_KEY=vllm_server.api_key
+    )
     check(answer, trace, tmp_path)
     assert vllm_server.api_key not in (tmp_path / "run.jsonl").read_text(encoding="utf-8")
     # Messages only grow at the end, so the server takes what it has seen from its prefix cache.
@@ -76,9 +73,14 @@ def test_through_a_vllm_server(videos: Path, vllm_server: VLLMServer, encoder: P
 
 
 @pytest.mark.timeout(300)
-def test_in_process(videos: Path, tiny_random_model: Path, encoder: Path, tmp_path: Path) -> None:
+def test_in_process(videos: Path, tiny_random_model: Path, tiny_random_encoder: Path, tmp_path: Path) -> None:
     answer, trace = ask(
-        videos / "bbb_448x252_av.mp4", tmp_path, encoder, "--model", f"local:{tiny_random_model}", VIDEOBRAIN_SEED="1"
+        videos / "bbb_448x252_av.mp4",
+        tmp_path,
+        tiny_random_encoder,
+        "--model",
+        f"local:{tiny_random_model}",
+        VIDEOBRAIN_SEED="1",
     )
     check(answer, trace, tmp_path)
 
@@ -87,7 +89,7 @@ def test_in_process(videos: Path, tiny_random_model: Path, encoder: Path, tmp_pa
 @pytest.mark.anyio
 @pytest.mark.timeout(900)
 async def test_many_questions_at_once_through_vllm(
-    videos: Path, vllm_server: VLLMServer, encoder: Path, tmp_path: Path
+    videos: Path, vllm_server: VLLMServer, tiny_random_encoder: Path, tmp_path: Path
 ) -> None:
     from videobrain import Question
 
@@ -97,7 +99,7 @@ async def test_many_questions_at_once_through_vllm(
         temperature=1,
         max_output_tokens=400,
         image_uuids=True,
-        encoder=str(encoder),
+        encoder=str(tiny_random_encoder),
     )
     questions = [
         Question(video=videos / name, question=f"What happens? ({n})", options=("a", "b", "c"), key=f"{name} {n}")

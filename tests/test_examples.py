@@ -10,7 +10,6 @@ from types import ModuleType
 
 import pytest
 
-from videobrain.index.tiny_random import make_tiny_random_encoder
 from videobrain.testing import FakeServer, make_video
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -26,11 +25,6 @@ PRINTS = {
     "stream_events": r"(?s)frames of at most \d+x\d+\nturn 1: the model looks at 16 frames\n.+",
     "structured_output": rf"(?:.+ \(\w+\), \d+ people: .*|{NO_ANSWER})\n$",
 }
-
-
-@pytest.fixture(scope="module")
-def tiny_random_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_random_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 the run failed, 2 bad usage or input.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -67,7 +68,14 @@ def ask(
     from videobrain.display import RunDisplay
     from videobrain.limits import Limits
 
-    given = {"turns": max_turns, "frames": max_frames, "corrections": max_corrections, "seconds": max_seconds}
+    if quiet:
+        _no_progress_bars()
+    given: dict[str, Any] = {
+        "turns": max_turns,
+        "frames": max_frames,
+        "corrections": max_corrections,
+        "seconds": max_seconds,
+    }
     if min_calls and strategy != "videobrain":
         raise typer.BadParameter(f"{strategy} calls no tools", param_hint="--min-calls")
     brain = VideoBrain(
@@ -75,7 +83,7 @@ def ask(
         base_url=base_url,
         encoder=encoder,
         strategy=VideoBrainStrategy(min_calls=min_calls) if min_calls else strategy,
-        limits=Limits(**{name: value for name, value in given.items() if value is not None}),  # type: ignore[arg-type]
+        limits=Limits(**{name: value for name, value in given.items() if value is not None}),
         settings=_settings(constrain_replies=True if constrain else None),
     )
 
@@ -233,6 +241,8 @@ def demo(
     from videobrain.demo import demonstrate
     from videobrain.display import RunDisplay
 
+    _no_progress_bars()
+
     async def run() -> Any:
         with RunDisplay(conversation=True) as display:
             return await demonstrate(video, question, model=model, base_url=base_url, report=report, on_event=display)
@@ -263,10 +273,15 @@ _NOISE = """
 This answer is noise: no model is configured, so a tiny model with random weights was asked, held to the grammar.
 The video, the frames, the searches and the conversation were real. To ask a model that has learnt something:
 
-  videobrain ask VIDEO QUESTION --model openai:NAME --base-url http://localhost:8000/v1    (any OpenAI-compatible server)
-  videobrain ask VIDEO QUESTION --model vllm:Qwen/Qwen3-VL-8B-Instruct                     (starts vLLM; needs a GPU)
-  videobrain ask VIDEO QUESTION --model local:Qwen/Qwen3-VL-2B-Instruct                    (in this process)
+  videobrain ask VIDEO QUESTION --model openai:NAME --base-url http://localhost:8000/v1   (an OpenAI-compatible server)
+  videobrain ask VIDEO QUESTION --model vllm:Qwen/Qwen3-VL-8B-Instruct                    (starts vLLM; needs a GPU)
+  videobrain ask VIDEO QUESTION --model local:Qwen/Qwen3-VL-2B-Instruct                   (in this process)
 """
+
+
+def _no_progress_bars() -> None:
+    """Those of the model libraries, which would run through our own output; read when they are imported."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _settings(**given: Any) -> Any:

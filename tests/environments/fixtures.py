@@ -37,6 +37,15 @@ def tiny_random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_random_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a tiny random frame encoder."""
+    pytest.importorskip("open_clip")
+    from videobrain.index.tiny_random import make_tiny_random_encoder
+
+    return make_tiny_random_encoder(tmp_path_factory.mktemp("encoders") / "tiny-random")
+
+
+@pytest.fixture(scope="session")
 def vllm_python() -> Path:
     """Python of an environment with vLLM: VIDEOBRAIN_TEST_VLLM (it or its directory), else what `build.sh` built."""
     named = os.environ.get("VIDEOBRAIN_TEST_VLLM")

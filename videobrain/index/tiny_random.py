@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from videobrain.errors import MissingDependencyError
 
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 64,
         "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 64, "layers": 2, "head_width": 32},
@@ -44,7 +45,7 @@ def make_tiny_random_encoder(path: str | Path, *, seed: int = 0) -> Path:
     (target / "open_clip_config.json").write_text(json.dumps(_CONFIG), encoding="utf-8")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = open_clip.create_model(f"local-dir:{target}", load_weights=False, pretrained_text=False)
+        model = open_clip.CLIP(**_CONFIG["model_cfg"])
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, target / "open_clip_model.safetensors")
     return target
