@@ -31,6 +31,7 @@ FLOORS = [
     {"result"},
     {"video"},
     {"index"},
+    {"world"},
     {"models"},
     {"tools"},
     {"agent"},

@@ -1,0 +1,184 @@
+"""One synthetic video: its questions, and its pixels on demand or as a file."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+from videobrain.errors import ConfigurationError
+from videobrain.video.frame import Frame, Pixels
+from videobrain.world.casting import PlanError
+from videobrain.world.checking import Checks
+from videobrain.world.drawing import draw
+from videobrain.world.files import write_file
+from videobrain.world.planning import Draft, plan_video
+from videobrain.world.question import ToolUse, WorldQuestion
+from videobrain.world.scenario import TICK, FrameState, Scenario
+from videobrain.world.templates import Within
+from videobrain.world.vocabulary import FPS, FRAME_SIDE, HELD_OUT_PAIRS, TAG, Split
+
+SHORTEST_SECONDS, LONGEST_SECONDS = 120, 1800
+_TRIES = 200
+
+
+class World:
+    """A video with exactly known truth.
+
+    The same seed and split give the same video and the same questions on every machine; seeds of different splits share
+    nothing. Planning takes milliseconds and draws nothing.
+
+    Args:
+        seed: Any number from 0.
+        split: ``test`` videos also show the held-out pairs of colour and shape; the others never do.
+        duration_seconds: Length in whole seconds, 120 to 1800; by default at random, short ones more often.
+        side: Width and height of the frames in pixels, even.
+
+    Raises:
+        ConfigurationError: The length or the size is out of bounds.
+
+    Attributes:
+        name: Unique name, such as ``test-000007``.
+        scenario: Everything that happens.
+        questions: Two of each class, of them one multiple choice and one open-ended.
+        unanswerable: A question whose answer the video does not hold; its `WorldQuestion.answer` is a guess.
+    """
+
+    def __init__(
+        self, seed: int, *, split: Split = "train", duration_seconds: int | None = None, side: int = FRAME_SIDE
+    ) -> None:
+        if duration_seconds is not None and not SHORTEST_SECONDS <= duration_seconds <= LONGEST_SECONDS:
+            raise ConfigurationError(
+                f"A synthetic video cannot last {duration_seconds} seconds.",
+                hint=f"Choose {SHORTEST_SECONDS} to {LONGEST_SECONDS}.",
+            )
+        if side < 32 or side % 2:
+            raise ConfigurationError(f"Frames cannot be {side} pixels wide.", hint="Choose an even number from 32.")
+        self.seed, self.split, self.side = seed, split, side
+        self.name = f"{split}-{seed:06d}"
+        rng = random.Random(f"{TAG}/{self.name}/{duration_seconds}")
+        if duration_seconds is None:
+            duration_seconds = round(math.exp(rng.uniform(math.log(SHORTEST_SECONDS), math.log(LONGEST_SECONDS))))
+        self.scenario, drafts = _plan(rng, split, duration_seconds * FPS)
+        choice_first = [rng.random() < 0.5 for _ in drafts[::2]]
+        questions = [
+            self._question(number, draft, (number % 2 == 0) == choice_first[number // 2], rng)
+            for number, draft in enumerate(drafts)
+        ]
+        self.questions, self.unanswerable = tuple(questions[:-1]), questions[-1]
+
+    def __repr__(self) -> str:
+        return f"World({self.name}, {self.duration_seconds:.0f} s)"
+
+    @property
+    def file_name(self) -> str:
+        """Name of its file in a data set."""
+        return f"{self.name}.mp4"
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of the video."""
+        return self.scenario.frame_count
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length of the video."""
+        return self.scenario.duration_seconds
+
+    @cached_property
+    def _checks(self) -> Checks:
+        return Checks(self.scenario)
+
+    @property
+    def initial_frames(self) -> list[int]:
+        """The 16 frames that a model sees first."""
+        return list(self._checks.initial)
+
+    @property
+    def grid_frames(self) -> list[int]:
+        """The frames among which `clip_sample` searches."""
+        return list(self._checks.grid)
+
+    def state(self, frame_index: int) -> FrameState:
+        """What a frame shows.
+
+        Raises:
+            IndexError: The video has no such frame.
+        """
+        return self.scenario.state(frame_index)
+
+    def draw(self, frame_index: int) -> Pixels:
+        """The pixels of a frame as they are before compression: RGB, (side, side, 3), uint8, not to be written to.
+
+        Raises:
+            IndexError: The video has no such frame.
+        """
+        return draw(self.state(frame_index), self.side)
+
+    def frame_at(self, seconds: float) -> Frame:
+        """The frame shown at a time; the first or last one for a time before or after the video."""
+        index = max(0, min(self.frame_count - 1, math.floor(seconds * FPS + 1e-6)))
+        return Frame(index, index / FPS, self.draw(index))
+
+    def write(self, path: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Path:
+        """Write the video as H.264 in MP4: aside first, then renamed, so that a file that exists is whole.
+
+        Args:
+            path: The file.
+            progress: Called with the number of frames written and of all frames, about once in 1,000 frames.
+        """
+        return write_file(Path(path), self._frames(progress), side=self.side)
+
+    def _frames(self, progress: Callable[[int, int], None] | None) -> Iterator[Pixels]:
+        for first in range(0, self.frame_count, TICK):
+            pixels = self.draw(first)
+            for _ in range(min(TICK, self.frame_count - first)):
+                yield pixels
+            if progress and first % 1000 == 0:
+                progress(first, self.frame_count)
+        if progress:
+            progress(self.frame_count, self.frame_count)
+
+    def _question(self, number: int, draft: Draft, multiple_choice: bool, rng: random.Random) -> WorldQuestion:
+        template = draft.template
+        wording = rng.choice(template.wordings())
+        wrong = list(dict.fromkeys(template.others(draft.answer, rng)))[:3]
+        options = rng.sample([draft.answer, *wrong], k=4)
+        calls: tuple[ToolUse, ...] = ()
+        if isinstance(template, Within):
+            calls = (
+                ToolUse(
+                    name="uniform_sample",
+                    arguments={"start_frame": template.start_frame, "end_frame": template.end_frame},
+                ),
+            )
+        elif draft.kind != "direct":
+            arguments: dict[str, int | str] = {"start_frame": 0, "end_frame": self.frame_count}
+            calls = (ToolUse(name="clip_sample", arguments={**arguments, "prompt": template.prompt()}),)
+        return WorldQuestion(
+            key=f"{self.name}/{number}",
+            video=self.file_name,
+            question=wording,
+            options=tuple(options) if multiple_choice else None,
+            answer=draft.answer,
+            kind=draft.kind,
+            template=template.name,
+            held_out=any(thing in HELD_OUT_PAIRS for thing in draft.things),
+            spans=draft.spans,
+            frame_count=self.frame_count,
+            calls=calls,
+        )
+
+
+def _plan(rng: random.Random, split: Split, frame_count: int) -> tuple[Scenario, list[Draft]]:
+    for _ in range(_TRIES):
+        try:
+            scenario, drafts = plan_video(rng, split, frame_count)
+        except PlanError:
+            continue
+        checks = Checks(scenario)
+        if all(checks.agree(draft) for draft in drafts):
+            return scenario, drafts
+    raise PlanError(f"{_TRIES} plans of a video of {frame_count} frames failed")
