@@ -238,6 +238,18 @@ def test_choices_are_read_and_others_corrected() -> None:
     assert (conclusion.choice, conclusion.text) == ("B", "(b) green")
 
 
+def test_thinking_that_the_server_keeps_apart_is_thinking() -> None:
+    answer = "<answer>red</answer>"
+    assert ended(started().reply(ChatReply(text=answer, reasoning="It is red."))).conclusion.text == "red"
+    asked(started().reply(ChatReply(text=answer, reasoning=" ")))
+
+
+def test_the_last_of_several_answers_counts() -> None:
+    episode = started(options=OPTIONS)
+    text = "<thinking>t</thinking><answer>A</answer><thinking>No.</thinking><answer>B</answer>"
+    assert ended(say(episode, text)).conclusion.choice == "B"
+
+
 def test_an_answer_that_chooses_nothing_is_kept_as_text_at_the_end() -> None:
     episode = started(options=OPTIONS, limits={"corrections": 0})
     conclusion = ended(say(episode, "<thinking>t</thinking><answer>purple</answer>")).conclusion
@@ -374,8 +386,19 @@ def test_low_time_makes_the_next_turn_the_last() -> None:
     step = asked(episode.observe(found(1), time_low=True))
     assert (step.last, step.limit) == (True, "seconds")
     assert episode.messages[-1].frames == frames(1)
+    episode = started()
+    step = asked(episode.reply(ChatReply(text="Hm."), time_low=True))
+    assert (step.last, step.limit) == (True, "seconds")
+    assert "This is the last reply" in last_text(episode)
     episode = started(limits={"on_limit": "raise"})
     assert isinstance(episode.reply(ChatReply(text=uniform()), time_low=True), CallTool)
+
+
+def test_the_limit_that_came_first_is_the_one_that_is_named() -> None:
+    episode = started(limits={"output_tokens": 50})
+    assert asked(say(episode, "Hm.", output_tokens=50)).limit == "output_tokens"
+    assert asked(episode.reply(ChatReply(text="Hm."), time_low=True)).limit == "output_tokens"
+    assert "The limit of output tokens forced the answer." in ended(say(episode, ANSWER)).conclusion.warnings
 
 
 def test_a_run_can_be_ended_from_outside() -> None:
