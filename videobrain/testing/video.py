@@ -11,14 +11,13 @@ import numpy as np
 from PIL import ImageColor
 
 from videobrain.video.frame import FrameSize, Pixels
+from videobrain.video.writing import write_frames
 
 _BITS = 16
 _TIME_BASE = Fraction(
     1, 60_000
 )  # holds the times of 24, 25, 30, 60 fps and of their 1001 variants; MPEG-4 allows 65,535
-
-# x264's macroblock tree gives now and then other bits for the same frames (seen with libx264 of PyAV 18).
-_H264_OPTIONS = {"crf": "18", "preset": "veryfast", "x264-params": "mbtree=0"}
+_H264_OPTIONS = {"crf": "18", "preset": "veryfast"}
 
 
 def make_video(
@@ -52,8 +51,6 @@ def make_video(
     Returns:
         The path.
     """
-    import av
-
     path = Path(path)
     times = list(timestamps) if timestamps is not None else [k / fps for k in range(max(1, round(seconds * fps)))]
     if any(later <= earlier for earlier, later in pairwise(times)):
@@ -61,23 +58,20 @@ def make_video(
     if len(times) > 2**_BITS:
         raise ValueError(f"at most {2**_BITS} frames can carry their index")
     colours = _colours(scenes, times)
-    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:  # no times, no random identifiers
-        stream = container.add_stream(
-            "libx264" if codec == "h264" else codec,
-            rate=Fraction(fps).limit_denominator(1001),
-            options=_H264_OPTIONS if codec == "h264" else {"qscale": "3"},
-        )
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = stream.codec_context.time_base = _TIME_BASE
-        stream.codec_context.gop_size = keyframe_every
-        stream.codec_context.thread_count = 1  # the output must not depend on the machine
-        for index, (seconds_shown, colour) in enumerate(zip(times, colours, strict=True)):
-            frame = av.VideoFrame.from_ndarray(draw_frame(index, FrameSize(*size), colour), format="rgb24")
-            frame.pts = round(seconds_shown / _TIME_BASE)
-            frame.time_base = _TIME_BASE
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    frame_size = FrameSize(*size)
+    write_frames(
+        path,
+        (
+            (round(seconds_shown / _TIME_BASE), draw_frame(index, frame_size, colour))
+            for index, (seconds_shown, colour) in enumerate(zip(times, colours, strict=True))
+        ),
+        size=frame_size,
+        rate=Fraction(fps).limit_denominator(1001),
+        time_base=_TIME_BASE,
+        keyframe_every=keyframe_every,
+        codec="libx264" if codec == "h264" else codec,
+        options=_H264_OPTIONS if codec == "h264" else {"qscale": "3"},
+    )
     return path
 
 
