@@ -132,10 +132,10 @@ def test_doctor(run: Run) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_demo_runs_offline_and_says_that_its_answer_is_noise(run: Run, tiny_random_encoder: Path) -> None:
+def test_demo_runs_offline_and_says_that_its_answer_is_noise(run: Run) -> None:
+    pytest.importorskip("open_clip")
     done = run("demo")
     assert "This answer is noise" in done.stdout
     assert "--model openai:NAME" in done.stdout
     assert "<html" in (run.home / "videobrain-demo.html").read_text()
-    for tool in ("uniform_sample", "clip_sample"):
-        assert tool in done.stderr
+    assert "2 tool calls" in done.stderr

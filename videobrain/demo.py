@@ -66,7 +66,13 @@ async def demonstrate(
             strategy=VideoBrainStrategy(min_calls=2),
             limits=Limits(corrections=20),
             settings=settings.model_copy(
-                update={"constrain_replies": True, "offline": True, "temperature": 1.0, "seed": settings.seed or 0}
+                update={
+                    "constrain_replies": True,
+                    "thinking_characters": 120,
+                    "offline": True,
+                    "temperature": 1.0,
+                    "seed": 2,
+                }
             ),
         )
     async with brain:

@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     """``tags``: calls stand in the text (works everywhere). ``native``: the server's function calling."""
     constrain_replies: bool = False
     """Hold each reply to the grammar while it is generated (vLLM and ``local:``)."""
+    thinking_characters: int = Field(default=2000, ge=1)
+    """Characters of thinking that a constrained reply may have."""
     initial_frames: int = Field(default=16, ge=1)
     """Frames the model sees before it is asked (16 in the paper)."""
     tool_timeout_seconds: float = Field(default=60.0, gt=0)

@@ -281,6 +281,7 @@ class Episode:
             options=len(self.config.options or ()),
             output_schema=self.config.output_schema,
             may_answer=not tools or self._count["turns"] >= self.config.min_calls,
+            thinking_characters=self.config.thinking_characters,
         )
 
     def _correct(self, problem: str, time_low: bool) -> Step:

@@ -242,6 +242,7 @@ def reply_pattern(
     may_answer: bool = True,
     thinking_characters: int = 400,
     answer_characters: int = 400,
+    argument_characters: int = 160,
 ) -> str:
     """The grammar as a regular expression for constrained decoding, with bounded lengths.
 
@@ -251,11 +252,12 @@ def reply_pattern(
         output_schema: JSON schema of the answer, where one is asked for.
         may_answer: Whether an answer is allowed now.
         thinking_characters: Bound on the length of the thinking.
-        answer_characters: Bound on the length of an open-ended answer and of strings in arguments.
+        answer_characters: Bound on the length of an open-ended answer.
+        argument_characters: Bound on the length of a string in a call's arguments.
     """
     branches = []
     for tool in tools:
-        arguments = json_pattern(tool.parameters, characters=answer_characters)
+        arguments = json_pattern(tool.parameters, characters=argument_characters)
         branches.append(rf'<tool_call>\{{"name": "{re.escape(tool.name)}", "arguments": {arguments}\}}</tool_call>')
     if may_answer or not branches:
         if options:

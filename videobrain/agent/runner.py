@@ -284,6 +284,7 @@ class Run:
             prompts=prompt_profile(profile.prompts),
             calling=calling,
             constrain=constrain,
+            thinking_characters=self.settings.thinking_characters,
             min_calls=min_calls,
             max_output_tokens=self.settings.max_output_tokens,
             context_tokens=plan.context_tokens,
