@@ -329,3 +329,17 @@ def test_nothing_heavy_is_imported_before_the_first_request() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.anyio
+async def test_tools_that_may_not_be_called_any_more_stay_in_the_request() -> None:
+    tool = ToolSchema(name="look", description="Look.", parameters={"type": "object", "properties": {}})
+    message = Message(role="user", parts=(TextPart(text="What?"),))
+    with FakeServer(["yes", "yes"]) as server:
+        model = OpenAIModel("fake-model", base_url=server.base_url, api_key="none")
+        for may_call in (True, False):
+            await model.complete(ChatRequest(messages=(message,), tools=(tool,), may_call=may_call))
+        await model.aclose()
+    first, last = server.requests
+    assert first["tools"] == last["tools"]
+    assert ("tool_choice" in first, last["tool_choice"]) == (False, "none")

@@ -265,9 +265,10 @@ class Episode:
         return AskModel(
             turn=self._count["turns"] + 1,
             last=last,
-            tools=tuple(ToolSchema(name=t.name, description=t.description, parameters=t.parameters) for t in tools)
-            if config.calling == "native"
-            else (),
+            tools=tuple(
+                ToolSchema(name=tool.name, description=tool.description, parameters=tool.parameters)
+                for tool in (self._tools.values() if config.calling == "native" else ())
+            ),
             pattern=self._pattern(tools) if config.constrain and config.calling == "tags" else None,
             max_output_tokens=room,
             correction=correction,

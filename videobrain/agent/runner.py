@@ -206,6 +206,7 @@ class Run:
         request = ChatRequest(
             messages=tuple(messages),
             tools=tuple(tools),
+            may_call=not last,
             pattern=pattern,
             max_output_tokens=max_output_tokens or self.settings.max_output_tokens,
             temperature=self.settings.temperature,

@@ -65,7 +65,7 @@ class AskModel:
     Attributes:
         turn: Number of this turn, from 1; a correction repeats it.
         last: No tool may be called any more.
-        tools: Tools for native function calling; empty under the tagged protocol.
+        tools: Tools for native function calling, on the last turn too; empty under the tagged protocol.
         pattern: Regular expression of the reply, where replies are constrained.
         max_output_tokens: Tokens that the reply may have.
         correction: What was wrong with the reply before, where this is a correction.

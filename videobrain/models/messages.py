@@ -75,6 +75,9 @@ class ChatRequest(_Value):
     messages: tuple[Message, ...]
     tools: tuple[ToolSchema, ...] = ()
     """Tools for native function calling; empty under the tagged protocol, where the prompt names them."""
+    may_call: bool = True
+    """Whether the model may call them now. Tools that may not be called stay in the request all the same: chat
+    templates put them first, and a prompt that begins otherwise misses the server's prefix cache."""
     pattern: str | None = None
     """Regular expression that the whole reply must match (constrained decoding); needs `ModelProfile.constrains`."""
     max_output_tokens: int = 2048

@@ -90,6 +90,8 @@ def request_body(
             body["seed"] = request.seed
     if request.tools:
         body["tools"] = [_tool(tool, strict_tools and request.pattern is None) for tool in request.tools]
+        if not request.may_call:
+            body["tool_choice"] = "none"
     if request.pattern is not None:
         body["structured_outputs"] = {"regex": request.pattern}
     return body

@@ -17,6 +17,8 @@ Kind = Literal["direct", "search", "dense", "unanswerable"]
 number within a given interval. ``unanswerable``: the video does not hold the answer; the `answer` is a guess."""
 
 _ANSWER_WORDS = frozenset({*COLOURS, *SHAPES, *PATTERNS})
+_LETTER = re.compile(r"\(?([A-Da-d])\)?(?:[.):]\s.*)?[.):]?", re.DOTALL)
+"""A letter alone, or before an option's text."""
 _NUMBERS = {"zero": "0", "once": "1", "one": "1", "twice": "2", "two": "2", "three": "3", "four": "4"}
 
 
@@ -64,21 +66,16 @@ class WorldQuestion(BaseModel):
         Multiple choice: the letter, alone or before the option's text, or that text. Open-ended: the words of the
         vocabulary that the text holds are those of the truth, in the same order; so ``It is red.`` is ``red``.
         """
-        if self.options is not None:
-            match = re.fullmatch(r"\W*([A-Da-d])(?:\W.*)?", text.strip(), re.DOTALL)
-            if match and not (match[1] == "a" and len(text.strip()) > 3):
-                return match[1].upper() == self.letter
+        if self.options is not None and (match := _LETTER.fullmatch(text.strip())):
+            return match[1].upper() == self.letter
         return _essence(text, self.answer) == _essence(self.answer, self.answer)
 
 
 def _essence(text: str, truth: str) -> list[str]:
-    words = (
-        re.findall(r"[a-z]+|\d+|[A-Z]\b", text.replace("?", ""))
-        if truth in LETTERS
-        else re.findall(r"[a-z]+|\d+", text.lower())
-    )
+    """The words of a text that could be answers of the truth's form, in order."""
     if truth in LETTERS:
-        return [word for word in words if word in LETTERS]
+        return re.findall(r"\b[A-Z0-9]\b", text)
+    words = re.findall(r"[a-z]+|\d+", text.lower())
     if truth in DIGITS:
         return [_NUMBERS.get(word, word) for word in words if word.isdigit() or word in _NUMBERS]
     return [word for word in words if word in _ANSWER_WORDS]
