@@ -14,7 +14,7 @@ from videobrain.video.table import FrameTable
 from videobrain.world.planning import INITIAL_FRAMES, Draft
 from videobrain.world.scenario import FrameState, Scenario
 from videobrain.world.staging import SAMPLES
-from videobrain.world.templates import Within
+from videobrain.world.templates import BackgroundAt, Within
 from videobrain.world.vocabulary import FPS
 
 
@@ -43,7 +43,8 @@ class Checks:
             return False
         match draft.kind:
             case "direct":
-                return at_once == answer
+                showing = sum(template.read(self._look([frame])) == answer for frame in self.initial)
+                return at_once == answer and showing >= (1 if isinstance(template, BackgroundAt) else 2)
             case "search":
                 found = [frame for frame in self.grid if any(a <= frame / FPS < b for a, b in draft.spans)]
                 return at_once is None and template.read(self._look(found)) == answer

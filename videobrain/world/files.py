@@ -12,12 +12,14 @@ from videobrain.video.frame import FrameSize, Pixels
 from videobrain.video.writing import write_frames
 from videobrain.world.vocabulary import FPS, TAG
 
-_H264_OPTIONS = {"crf": "20", "preset": "superfast"}
 _KEYFRAME_EVERY = 10 * FPS
 
 
-def write_file(path: Path, frames: Iterable[Pixels], *, side: int) -> Path:
-    """Write frames of `side` x `side` pixels as H.264 with the tag: aside first, then renamed. Returns `path`."""
+def write_file(path: Path, frames: Iterable[Pixels], *, side: int, crf: int) -> Path:
+    """Write frames of `side` x `side` pixels as H.264 with the tag: aside first, then renamed. Returns `path`.
+
+    `crf` is x264's constant rate factor: the higher, the coarser.
+    """
     aside = path.with_name(f"{path.name}.partial")
     write_frames(
         aside,
@@ -27,7 +29,7 @@ def write_file(path: Path, frames: Iterable[Pixels], *, side: int) -> Path:
         time_base=Fraction(1, FPS),
         keyframe_every=_KEYFRAME_EVERY,
         container_format="mp4",
-        options=_H264_OPTIONS,
+        options={"crf": str(crf), "preset": "superfast"},
         metadata={"comment": TAG},
     )
     return aside.replace(path)

@@ -39,8 +39,11 @@ INITIAL_FRAMES = 16
 _DIRECT = (ColourOfShape, ShapeOfColour, Companion, GlyphShown, BackgroundAt)
 _SEARCH = (ColourOfShape, ShapeOfColour, Companion, GlyphShown)
 _DENSE = (ScreenOrder, ScreenNth, ShapeOrder, CountOf)
-_SCENE_SPACINGS = 2.2
-"""Length of the shortest scene, in distances between initial frames: at least two of them show it."""
+_ASKED_SPACINGS = 2.2
+"""Length of the shortest scene that is asked about, in distances between initial frames: at least two show it."""
+_OTHER_SPACINGS, _OTHER_SECONDS = 0.7, 12
+"""The same of other scenes, and their shortest length in seconds."""
+_MOST_SCENES = 9
 _SECONDS_PER_DISTRACTOR = 45.0
 
 
@@ -117,23 +120,25 @@ def _scenes(
     rng: random.Random, cast: Cast, direct: Sequence[_Part], frame_count: int
 ) -> tuple[list[Scene], list[Draft]]:
     """Scenes that show what the direct questions ask about, and these questions."""
-    shortest = _SCENE_SPACINGS * frame_count / (INITIAL_FRAMES - 1)
-    count = rng.randint(2, int(frame_count / shortest))
-    cuts = sorted(rng.random() for _ in range(count - 1))
-    starts = [
-        round((shortest * number + (frame_count - shortest * count) * cut) / TICK) * TICK
-        for number, cut in enumerate([0.0, *cuts])
-    ]
-    shown: dict[int, tuple[Thing | Glyph, ...]] = {}
+    spacing = frame_count / (INITIAL_FRAMES - 1)
+    asked, other = _ASKED_SPACINGS * spacing, max(_OTHER_SPACINGS * spacing, _OTHER_SECONDS * FPS)
     with_contents = [part for part in direct if part.contents]
+    most = len(with_contents) + int((0.8 * frame_count - asked * len(with_contents)) / other)
+    count = rng.randint(4, min(_MOST_SCENES, most))
+    shown: dict[int, tuple[Thing | Glyph, ...]] = {}
     for part, number in zip(with_contents, rng.sample(range(count), k=len(with_contents)), strict=True):
         shown[number] = part.contents
+    lengths = [asked if number in shown else other for number in range(count)]
+    spare = frame_count - sum(lengths)
+    cuts = [0.0, *sorted(rng.random() for _ in range(count - 1))]
+    starts = [round((sum(lengths[:number]) + spare * cut) / TICK) * TICK for number, cut in enumerate(cuts)]
     scenes = []
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], frame_count], strict=True)):
         contents = list(shown.get(number, ()))
-        companion = len(contents) == 2
-        if not companion and rng.random() < 0.7:
-            contents.append(cast.any(besides=[thing for thing in contents if isinstance(thing, Thing)]))
+        more = rng.choices((0, 1, 2), (15, 55, 30))[0] if not contents else rng.randint(0, 1)
+        if len(contents) < 2:  # two that are asked about keep each other's company alone
+            for _ in range(more):
+                contents.append(cast.any(besides=[thing for thing in contents if isinstance(thing, Thing)]))
         rng.shuffle(contents)
         used, free = halves(rng)
         movers = share_half(rng, contents, used) if contents else ()

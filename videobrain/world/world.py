@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from videobrain.world.vocabulary import FPS, FRAME_SIDE, HELD_OUT_PAIRS, TAG, Sp
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 120, 1800
 _TRIES = 200
+_BEST_CRF, _CRFS = 18, 9
 
 
 class World:
@@ -68,6 +69,7 @@ class World:
             for number, draft in enumerate(drafts)
         ]
         self.questions, self.unanswerable = tuple(questions[:-1]), questions[-1]
+        self._templates = {question.key: draft.template for question, draft in zip(questions, drafts, strict=True)}
 
     def __repr__(self) -> str:
         return f"World({self.name}, {self.duration_seconds:.0f} s)"
@@ -122,6 +124,26 @@ class World:
         index = max(0, min(self.frame_count - 1, math.floor(seconds * FPS + 1e-6)))
         return Frame(index, index / FPS, self.draw(index))
 
+    def answer_from(self, question: WorldQuestion, frames: Iterable[int]) -> str | None:
+        """What a viewer without fault who sees these frames and no others would answer.
+
+        Args:
+            question: One of this video's.
+            frames: Frame numbers.
+
+        Returns:
+            The answer, or None where the frames show none or several. A count is that of what is seen, so it is wrong
+            where frames between were left out.
+
+        Raises:
+            ConfigurationError: The question is about another video.
+            IndexError: The video has no such frame.
+        """
+        template = self._templates.get(question.key)
+        if template is None:
+            raise ConfigurationError(f"{question.key} is no question about {self.name}.", hint="Use its own World.")
+        return template.read([(frame, self.state(frame)) for frame in sorted(frames)])
+
     def write(self, path: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Path:
         """Write the video as H.264 in MP4: aside first, then renamed, so that a file that exists is whole.
 
@@ -129,7 +151,8 @@ class World:
             path: The file.
             progress: Called with the number of frames written and of all frames, about once in 1,000 frames.
         """
-        return write_file(Path(path), self._frames(progress), side=self.side)
+        crf = _BEST_CRF + self.seed % _CRFS  # coarser and finer compression, by the seed
+        return write_file(Path(path), self._frames(progress), side=self.side, crf=crf)
 
     def _frames(self, progress: Callable[[int, int], None] | None) -> Iterator[Pixels]:
         for first in range(0, self.frame_count, TICK):
