@@ -331,6 +331,7 @@ async def test_a_cancelled_decode_leaves_no_busy_thread(decoder: str, videos: Pa
         with anyio.move_on_after(0.3):
             await video.frames(range(14000))
             pytest.fail("decoding the film should have been cancelled")
+        assert pool._limiter.borrowed_tokens == 1  # the thread has not heard of it yet
         begin = time.monotonic()
         while pool._limiter.borrowed_tokens:  # noqa: ASYNC110 - nothing tells when a thread has ended
             await anyio.sleep(0.01)
@@ -356,6 +357,19 @@ async def test_closing_the_pool_ends_what_runs(videos: Path) -> None:
     assert pool.decoders.open_count == 0
     with pytest.raises(VideoError, match="closed"):
         await video.frames([0])
+
+
+async def test_closing_the_pool_waits_for_threads_whose_callers_are_gone(videos: Path) -> None:
+    pool = VideoPool(Settings(decoder="pyav"))
+    video = await pool.open(videos / "bbb_448x252_av.mp4")
+    with anyio.move_on_after(0.2):
+        await video.frames(range(14000))
+    assert pool.decoders.open_count == 1
+    await pool.aclose()
+    assert pool.decoders.open_count == 0
+    begin = time.monotonic()
+    await pool.aclose()
+    assert time.monotonic() - begin < 1
 
 
 async def test_the_event_loop_stays_free(pool: VideoPool, videos: Path) -> None:

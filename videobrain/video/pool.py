@@ -134,6 +134,8 @@ class VideoPool:
 
     async def aclose(self) -> None:
         """End running work, close every decoder and forget the cached frames. May be called again."""
+        if self._closed:
+            return
         self._closed = True
         for job in tuple(self._jobs):
             job.cancel()

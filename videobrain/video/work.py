@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -70,9 +71,19 @@ async def run_job(job: Job, function: Callable[[], T], *, limiter: anyio.Capacit
         job.check()
         return function()
 
+    # In a task that is never cancelled: anyio gives an abandoned thread's token back while the thread still works.
+    task = asyncio.create_task(anyio.to_thread.run_sync(body, limiter=limiter))
+    task.add_done_callback(_hear)
     try:
         with anyio.move_on_after(job.seconds + _GRACE_SECONDS):
-            return await anyio.to_thread.run_sync(body, abandon_on_cancel=True, limiter=limiter)
+            await asyncio.wait([task])
+            return task.result()
     finally:
         job.cancel()
     raise job.timeout()
+
+
+def _hear(task: asyncio.Task[object]) -> None:
+    """Look at what ended a task, or asyncio would complain that nobody did."""
+    if not task.cancelled():
+        task.exception()
