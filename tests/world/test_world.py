@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ from videobrain.world import (
     caption,
     pairs,
     prompts,
+    still,
 )
 from videobrain.world.scenario import Background
 
@@ -324,6 +327,36 @@ def test_another_size_is_the_same_picture(world: World) -> None:
     for frame in evenly_spaced(0, world.frame_count, 20):
         halved = world.draw(frame).reshape(64, 2, 64, 2, 3).mean(axis=(1, 3))
         assert np.abs(small.draw(frame) - halved).mean() < 8
+
+
+def test_stills_are_frames_of_a_split_in_which_everything_is_frequent() -> None:
+    rng = random.Random(0)
+    states = [still(rng, "train") for _ in range(2000)]
+    things = Counter(thing for state in states for thing in state.things)
+    assert set(things) == set(pairs("train"))
+    assert max(things.values()) < 4 * min(things.values())
+    glyphs = Counter(glyph.text for state in states for glyph in state.glyphs)
+    assert len(glyphs) == 18
+    assert min(glyphs.values()) >= 8
+    assert {len(state.sights) for state in states} == {0, 1, 2, 3}
+    assert len({caption(state) for state in states}) > 1000
+    assert {"test", "train"} == {
+        split
+        for split in ("test", "train")
+        if any(HELD_OUT_PAIRS & set(still(rng, split).things) for _ in range(300)) == (split == "test")
+    }
+
+
+def test_nothing_hides_anything(many: list[World]) -> None:
+    rng = random.Random(1)
+    states = [still(rng, "test") for _ in range(1000)]
+    states += [state for world in many[:30] for state in every_state(world)]
+    for state in states:
+        for one, other in combinations(state.sights, 2):
+            reach = one.radius + other.radius
+            assert abs(one.x - other.x) > reach or abs(one.y - other.y) > reach
+        for sight in state.sights:
+            assert sight.radius <= min(sight.x, sight.y, 1 - sight.x, 1 - sight.y)
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------------

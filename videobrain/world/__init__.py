@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from videobrain.world.dataset import write_dataset
+from videobrain.world.drawing import draw_state
 from videobrain.world.files import is_world_video
 from videobrain.world.question import Kind, ToolUse, WorldQuestion, read_questions
 from videobrain.world.scenario import FrameState, Glyph, Sight, caption, prompts
+from videobrain.world.stills import still
 from videobrain.world.vocabulary import (
     COLOURS,
     FPS,
@@ -38,9 +40,11 @@ __all__ = [
     "World",
     "WorldQuestion",
     "caption",
+    "draw_state",
     "is_world_video",
     "pairs",
     "prompts",
     "read_questions",
+    "still",
     "write_dataset",
 ]

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from videobrain.video.frame import Pixels
 from videobrain.world.scenario import Background, FrameState, Glyph, Sight
-from videobrain.world.vocabulary import COLOURS
+from videobrain.world.vocabulary import COLOURS, FRAME_SIDE
 
 _FINER = 4
 """Masks are drawn so many times larger and averaged: Pillow's polygons have hard edges."""
@@ -21,7 +21,7 @@ _SHADE = 16
 _CARD, _INK = (15, 15, 20), (250, 250, 250)
 
 
-def draw(state: FrameState, side: int) -> Pixels:
+def draw_state(state: FrameState, side: int = FRAME_SIDE) -> Pixels:
     """The pixels of one frame.
 
     Args:

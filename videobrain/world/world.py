@@ -12,7 +12,7 @@ from videobrain.errors import ConfigurationError
 from videobrain.video.frame import Frame, Pixels
 from videobrain.world.casting import PlanError
 from videobrain.world.checking import Checks
-from videobrain.world.drawing import draw
+from videobrain.world.drawing import draw_state
 from videobrain.world.files import write_file
 from videobrain.world.planning import Draft, plan_video
 from videobrain.world.question import ToolUse, WorldQuestion
@@ -117,7 +117,7 @@ class World:
         Raises:
             IndexError: The video has no such frame.
         """
-        return draw(self.state(frame_index), self.side)
+        return draw_state(self.state(frame_index), self.side)
 
     def frame_at(self, seconds: float) -> Frame:
         """The frame shown at a time; the first or last one for a time before or after the video."""

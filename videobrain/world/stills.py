@@ -1,0 +1,41 @@
+"""Single frames that belong to no video, for training on pictures and their captions."""
+
+from __future__ import annotations
+
+import random
+
+from videobrain.world.casting import Cast
+from videobrain.world.scenario import FrameState, Glyph, Mover
+from videobrain.world.staging import background, halves, share_half
+from videobrain.world.vocabulary import COLOURS, Split, Thing
+
+_CONTENTS = {"": 5, "screen": 6, "t": 34, "tt": 25, "g": 8, "tg": 10, "tt+t": 6, "t+g": 6}
+"""How often a still holds what: things and glyphs of a scene, and after the plus those that an event adds."""
+
+
+def still(rng: random.Random, split: Split) -> FrameState:
+    """What a frame of some video of a split could show, chosen so that everything is seen often enough.
+
+    Colours and shapes, digits and letters, and places are equally frequent each; `draw_state` gives the pixels.
+    """
+    content = rng.choices(tuple(_CONTENTS), tuple(_CONTENTS.values()))[0]
+    scene = background(rng)
+    if content == "screen":
+        return FrameState(scene, rng.choice(tuple(COLOURS)), ())
+    cast = Cast(rng, split)
+    used, free = halves(rng)
+    staying, _, added = content.partition("+")
+    movers: list[Mover] = []
+    shown: list[Thing] = []
+    for half, letters in ((used, staying), (free, added)):
+        contents: list[Thing | Glyph] = []
+        for letter in letters:
+            if letter == "t":
+                shown.append(cast.any(besides=shown))
+                contents.append(shown[-1])
+            else:
+                contents.append(Glyph(cast.sole_glyph(rng.choice(("digit", "letter")))))
+        rng.shuffle(contents)
+        movers += share_half(rng, contents, half) if contents else ()
+    frame = rng.randrange(10_000)
+    return FrameState(scene, None, tuple(mover.at(frame) for mover in movers))
