@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import numpy as np
 import pytest
 
@@ -169,6 +170,10 @@ async def test_urls_need_leave_and_their_secrets_are_not_told(pool: VideoPool) -
     async with VideoPool(Settings(allow_remote=True)) as remote:
         with pytest.raises(VideoNotFoundError, match="cannot be fetched"):
             await remote.open("http://127.0.0.1:1/film.mp4")
+        for wrong in ("http://user:secret@[1/film.mp4", "http://user:secret@host:port/film.mp4"):
+            with pytest.raises(VideoError) as caught_too:
+                await remote.open(wrong)
+            assert "secret" not in str(caught_too.value)
 
 
 async def test_bytes_and_copies_are_the_same_video(pool: VideoPool, videos: Path, tmp_path: Path) -> None:
@@ -410,6 +415,26 @@ def test_a_decoder_that_failed_is_not_lent_again() -> None:
         raise RuntimeError
     assert Broken.closed.is_set()
     assert pool.open_count == 0
+
+
+async def test_threads_that_ask_at_once_agree_that_torchcodec_does_not_work(
+    pool: VideoPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_slowly() -> None:
+        time.sleep(0.3)
+        raise MissingDependencyError("torchcodec finds no FFmpeg libraries.")
+
+    monkeypatch.setattr("videobrain.video.pool.import_torchcodec", fail_slowly)
+    found: list[bool] = []
+
+    async def ask(after_seconds: float) -> None:
+        await anyio.sleep(after_seconds)
+        found.append(await anyio.to_thread.run_sync(pool.torchcodec_works))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask, 0)
+        group.start_soon(ask, 0.1)
+    assert found == [False, False]
 
 
 WITHOUT_FFMPEG = """

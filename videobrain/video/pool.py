@@ -107,18 +107,21 @@ class VideoPool:
         Raises:
             MissingDependencyError: ``decoder="torchcodec"``, and it does not work here.
         """
-        if self._torchcodec is None:
-            self._torchcodec = self.settings.decoder != "pyav"
-            try:
-                if self._torchcodec:
-                    import_torchcodec()
-            except MissingDependencyError as error:
-                if self.settings.decoder == "torchcodec":
-                    self._torchcodec = None
-                    raise
-                logger.info("PyAV decodes: %s", error)
-                self._torchcodec = False
+        if self._torchcodec is None:  # set once it is known: other threads may ask meanwhile
+            self._torchcodec = self._try_torchcodec()
         return self._torchcodec
+
+    def _try_torchcodec(self) -> bool:
+        if self.settings.decoder == "pyav":
+            return False
+        try:
+            import_torchcodec()
+        except MissingDependencyError as error:
+            if self.settings.decoder == "torchcodec":
+                raise
+            logger.info("PyAV decodes: %s", error)
+            return False
+        return True
 
     async def run(self, job: Job, work: Callable[[Job], T]) -> T:
         """Run blocking `work` in one of the pool's threads."""

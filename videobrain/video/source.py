@@ -74,7 +74,11 @@ class MediaSource:
 
 
 def display_name(source: VideoSource) -> str:
-    """How a source is named in messages: bytes not at all, a URL without what may be secret in it."""
+    """How a source is named in messages: bytes not at all, a URL without what may be secret in it.
+
+    Raises:
+        VideoNotFoundError: A URL that cannot be read.
+    """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return "<bytes>"
     return _url_name(source) if _is_url(source) else os.fspath(source)
@@ -143,6 +147,8 @@ def _is_url(source: VideoSource) -> TypeGuard[str]:
 
 
 def _url_name(url: str) -> str:
-    parts = urlsplit(url)  # user, password and query may hold secrets
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its words may quote a password
+        raise VideoNotFoundError("The video's URL cannot be read.", hint="Is it written right?") from None
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # what is left out may hold secrets
