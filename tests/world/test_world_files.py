@@ -268,6 +268,24 @@ def test_a_second_start_keeps_whole_files_and_writes_the_rest(tmp_path: Path) ->
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+@pytest.mark.parametrize("content", ["cut", "other length", "other video", "no video"])
+def test_what_is_not_the_whole_video_is_written_anew(content: str, tmp_path: Path) -> None:
+    write_dataset(tmp_path, "train", 1, duration_seconds=120)
+    path = tmp_path / "train-000000.mp4"
+    whole = path.read_bytes()
+    match content:
+        case "cut":
+            path.write_bytes(whole[:-2000])
+        case "other length":
+            World(0, duration_seconds=150).write(path)
+        case "other video":
+            make_video(path, seconds=1)
+        case _:
+            path.write_bytes(b"no video")
+    write_dataset(tmp_path, "train", 1, duration_seconds=120)
+    assert path.read_bytes() == whole
+
+
 def test_two_processes_write_the_same_dataset(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     one, two = tmp_path / "one", tmp_path / "two"

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
+from videobrain.world.files import holds
 from videobrain.world.question import WorldQuestion
 from videobrain.world.vocabulary import Split
 from videobrain.world.world import World
@@ -28,7 +29,7 @@ def write_dataset(
 ) -> Path:
     """Write videos and, in ``questions.jsonl``, their questions.
 
-    Videos that are there already are kept, so a second start does what is missing. A video of each seed has six
+    Whole videos that are there already are kept, so a second start does what is missing. A video of each seed has six
     questions, so every data set is a third of each class and half multiple choice.
 
     Args:
@@ -84,5 +85,5 @@ def write_dataset(
 def _write_video(directory: Path, split: Split, duration_seconds: int | None, seed: int) -> None:
     world = World(seed, split=split, duration_seconds=duration_seconds)
     path = directory / world.file_name
-    if not path.exists():  # files appear under their name when they are whole
+    if not holds(path, world.frame_count):
         world.write(path)

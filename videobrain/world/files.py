@@ -37,13 +37,23 @@ def write_file(path: Path, frames: Iterable[Pixels], *, side: int, crf: int) -> 
 
 def is_world_video(source: VideoSource) -> bool:
     """Whether a video is one of ours, by the tag in its metadata; False for a URL and for what cannot be opened."""
+    return _header(source)[0].startswith(TAG.partition("/")[0] + "/")
+
+
+def holds(path: Path, frame_count: int) -> bool:
+    """Whether a file is a whole video of this version of the world with so many frames."""
+    return _header(path) == (TAG, frame_count)
+
+
+def _header(source: VideoSource) -> tuple[str, int]:
+    """Comment and number of frames, as the container states them; nothing and 0 where it cannot be opened."""
     import av
 
     if isinstance(source, str) and "://" in source:
-        return False
+        return "", 0
     try:
         with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
-            comment: str = container.metadata.get("comment", "")
+            frames = container.streams.video[0].frames if container.streams.video else 0
+            return container.metadata.get("comment", ""), frames
     except (av.FFmpegError, OSError, ValueError):
-        return False
-    return comment.startswith(TAG.partition("/")[0] + "/")
+        return "", 0
