@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -32,7 +32,7 @@ from videobrain import (
     VideoError,
 )
 from videobrain.errors import ModelServerError, TraceError, VideoNotFoundError
-from videobrain.models import ChatReply, ChatRequest, NativeToolCall
+from videobrain.models import ChatReply, ChatRequest, ModelEvent, NativeToolCall
 from videobrain.testing import FakeServer, Fault, ScriptedModel, make_video, read_frame_index
 
 ANSWER = "<thinking>The frames suffice.</thinking>\n<answer>red</answer>"
@@ -103,6 +103,8 @@ async def test_multiple_choice_and_structured_answers(video: Path, settings: Set
         ({"question": "q", "options": ["a"]}, "2 to 26 options"),
         ({"question": "q", "options": ["a", "a"]}, "different texts"),
         ({"question": "q", "options": ["a", "b"], "output_type": int}, "not both"),
+        ({"question": "q", "output_type": threading.Event}, "output type .*Event.* cannot be written as JSON"),
+        ({"question": "q", "output_type": Callable[[int], int]}, "output type .* cannot be written as JSON"),
     ],
 )
 async def test_questions_that_cannot_be_asked(
@@ -198,6 +200,38 @@ async def test_leaving_ask_many_early_cancels_the_rest(video: Path, settings: Se
             assert outcome.error is None
             break
     assert next(questions).question != "q9999"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("many", [True, False], ids=["ask_many", "stream"])
+async def test_a_cancelled_caller_waits_until_the_runs_have_cleaned_up(
+    many: bool, video: Path, settings: Settings
+) -> None:
+    asked, cleaned_up = anyio.Event(), anyio.Event()
+
+    class Hanging(ScriptedModel):
+        async def complete(
+            self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None
+        ) -> ChatReply:
+            asked.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(0.1)
+                    cleaned_up.set()
+
+    async def consume() -> None:
+        brain = VideoBrain(Hanging([]), settings=settings)
+        async with brain.ask_many([Question(video=video, question="q")]) if many else brain.stream(video, "q") as items:
+            async for _ in items:
+                pass
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(consume)
+        await asked.wait()
+        group.cancel_scope.cancel()
+    assert cleaned_up.is_set()
 
 
 @pytest.mark.anyio

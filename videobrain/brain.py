@@ -8,11 +8,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import anyio
 from anyio.abc import ObjectReceiveStream
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from videobrain.agent import Event, RequestStarted, Run, Strategy, resolve_strategy
 from videobrain.agent.choices import LETTERS
@@ -335,7 +335,7 @@ class VideoBrain:
         on_event: Callable[[Event], None] | None = None,
     ) -> Answer:
         _check_question(question, options, output_type)
-        output = None if output_type is None else TypeAdapter[Any](output_type)
+        output = _output(output_type)
         model = resources.model
         opened = await resources.videos.open(video)
         index = resources.index(opened)
@@ -343,9 +343,9 @@ class VideoBrain:
             question,
             opened,
             options=options,
-            output_schema=output.json_schema() if output else None,
-            check_answer=_checker(output) if output else None,
-            parse_output=output.validate_json if output else None,
+            output_schema=output.schema,
+            check_answer=output.check,
+            parse_output=output.parse,
             model=model,
             tools=self.tools,
             limits=limits or self.limits,
@@ -388,15 +388,34 @@ def _check_question(question: str, options: Sequence[str] | None, output_type: t
         raise ConfigurationError("The options must be different texts, none of them empty.")
 
 
-def _checker(output: TypeAdapter[Any]) -> Callable[[str], str | None]:
+class _Output(NamedTuple):
+    """What `output_type` asks of the answer."""
+
+    schema: dict[str, Any] | None = None
+    check: Callable[[str], str | None] | None = None
+    parse: Callable[[str], Any] | None = None
+
+
+def _output(output_type: type[Any] | None) -> _Output:
+    if output_type is None:
+        return _Output()
+    try:
+        adapter = TypeAdapter[Any](output_type)
+        schema = adapter.json_schema()
+    except PydanticUserError as error:
+        raise ConfigurationError(
+            f"The output type {output_type!r} cannot be written as JSON: {error.message.splitlines()[0]}",
+            hint="Use a pydantic model, or a type such as int or list[str].",
+        ) from error
+
     def check(text: str) -> str | None:
         try:
-            output.validate_json(text)
+            adapter.validate_json(text)
         except ValidationError as error:
             return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors()[:5])
         return None
 
-    return check
+    return _Output(schema, check, adapter.validate_json)
 
 
 def _search_for_tools(index: FrameIndex) -> SearchFrames:
@@ -424,6 +443,7 @@ async def _until_done(items: ObjectReceiveStream[T], task: asyncio.Task[None]) -
 async def _end(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has cleaned up; its own error was or will be raised elsewhere."""
     task.cancel()
-    await asyncio.wait([task])
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait([task])
     if not task.cancelled():
         task.exception()
