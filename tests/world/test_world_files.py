@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from videobrain import VideoBrain
 from videobrain.errors import InputError
 from videobrain.index import candidate_frames
 from videobrain.settings import Settings
-from videobrain.testing import make_video
+from videobrain.testing import ScriptedModel, make_video
 from videobrain.video import Video, VideoPool, evenly_spaced
 from videobrain.world import (
     COLOURS,
@@ -229,6 +230,24 @@ async def test_counted_objects_come_and_go_as_often_as_the_answer_says(
         assert sum(there for there, _ in groupby(shown)) == int(question.answer)
         counted += 1
     assert counted
+
+
+@pytest.mark.anyio
+async def test_the_calls_of_a_question_lead_to_its_answer(world: World, world_file: Path) -> None:
+    """Played through the front door by a model that does what the question says."""
+    for question in (question for question in world.questions if question.kind != "search"):
+        calls = [f"<tool_call>{call.model_dump_json()}</tool_call>" for call in question.calls]
+        replies = [*calls, f"<answer>{question.letter or question.answer}</answer>"]
+        async with (
+            ScriptedModel([f"<thinking>…</thinking>{reply}" for reply in replies]) as model,
+            VideoBrain(model, settings=Settings(warm_index=False)) as brain,
+        ):
+            answer = await brain.ask(world_file, question.question, options=question.options)
+        assert answer.usage.corrections == 0
+        assert question.accepts(answer.text)
+        assert answer.choice == question.letter
+        shown = [evidence.frame_index for evidence in answer.evidence]
+        assert world.answer_from(question, shown[16:] or shown) == question.answer
 
 
 # --- Data sets -------------------------------------------------------------------------------------------------------
