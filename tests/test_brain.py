@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import threading
@@ -34,6 +35,7 @@ from videobrain import (
 from videobrain.errors import ModelServerError, TraceError, VideoNotFoundError
 from videobrain.models import ChatReply, ChatRequest, ModelEvent, NativeToolCall
 from videobrain.testing import FakeServer, Fault, ScriptedModel, make_video, read_frame_index
+from videobrain.video import Video
 
 ANSWER = "<thinking>The frames suffice.</thinking>\n<answer>red</answer>"
 
@@ -200,6 +202,21 @@ async def test_leaving_ask_many_early_cancels_the_rest(video: Path, settings: Se
             assert outcome.error is None
             break
     assert next(questions).question != "q9999"
+
+
+@pytest.mark.anyio
+async def test_videos_given_as_bytes_are_not_kept_in_memory(video: Path, settings: Settings) -> None:
+    def kept() -> list[str]:
+        gc.collect()
+        return [each.info.source for each in gc.get_objects() if type(each) is Video]
+
+    data = await anyio.Path(video).read_bytes()
+    async with VideoBrain(ScriptedModel([ANSWER] * 3), settings=settings) as brain:
+        for n in range(2):
+            await brain.ask(data + bytes([n]), "What?")
+        assert kept() == []
+        await brain.ask(video, "What?")
+        assert kept() == [str(video)]
 
 
 @pytest.mark.anyio

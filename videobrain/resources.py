@@ -7,8 +7,8 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import anyio
 
@@ -53,7 +53,8 @@ class Resources:
         chosen = OpenClipEncoder(encoder, settings=settings) if isinstance(encoder, str | None) else encoder
         self.encoder = SharedEncoder(chosen)
         self._store = IndexStore(settings)
-        self._indexes: OrderedDict[str, FrameIndex] = OrderedDict()
+        self._indexes: WeakValueDictionary[str, FrameIndex] = WeakValueDictionary()
+        self._kept_indexes: OrderedDict[str, FrameIndex] = OrderedDict()
         self._libraries: OrderedDict[tuple[str, ...], Library] = OrderedDict()
         self._warming: dict[str, _Warming] = {}
 
@@ -70,8 +71,12 @@ class Resources:
 
     def index(self, video: Video) -> FrameIndex:
         """The index of an open video, one for all its questions. Nothing is embedded by this."""
-        make = partial(FrameIndex, video, self.encoder, self._store, self.settings)
-        return _recent(self._indexes, video.key, make, _INDEXES_KEPT)
+        index = self._indexes.get(video.key)
+        if index is None:
+            index = self._indexes[video.key] = FrameIndex(video, self.encoder, self._store, self.settings)
+        if video.in_memory:  # whoever keeps its index keeps the whole file in memory
+            return index
+        return _recent(self._kept_indexes, video.key, lambda: index, _INDEXES_KEPT)
 
     def library(self, videos: Sequence[Video]) -> Library:
         """Several videos that are searched together."""
@@ -120,7 +125,7 @@ class Resources:
         for warming in list(self._warming.values()):
             if warming.task is not None:
                 warming.task.cancel()
-        self._indexes.clear()
+        self._kept_indexes.clear()
         self._libraries.clear()
         await self.videos.aclose()
         if self._model is not None and self._owns_model:

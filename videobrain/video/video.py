@@ -58,6 +58,11 @@ class Video:
         return self._decoder
 
     @property
+    def in_memory(self) -> bool:
+        """Whether the file itself is held in memory: the video was given as bytes."""
+        return self._source.data is not None
+
+    @property
     def missing(self) -> tuple[MissingFrames, ...]:
         """What should be there and cannot be decoded, in order of time; grows as decoding finds more."""
         found: list[MissingFrames] = []
