@@ -28,7 +28,9 @@ COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
         "pink": (255, 135, 195),
     }
 )
+"""RGB of each colour; objects are up to 16 levels darker or lighter."""
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "diamond", "ring")
+"""All shapes, drawn at most 12 degrees from upright."""
 DIGITS = tuple("0123456789")
 LETTERS = tuple("ACEHKMTX")
 PATTERNS = ("plain", "gradient", "stripes", "checks", "dots")
