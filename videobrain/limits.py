@@ -6,8 +6,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LimitName = Literal["turns", "corrections", "frames", "input_tokens", "output_tokens", "seconds"]
-
 
 class Limits(BaseModel):
     """Bounds on one run. They are checked before a request, after a reply and before a tool call.

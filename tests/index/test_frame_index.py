@@ -207,6 +207,8 @@ async def test_what_cannot_be_searched(video: Video, settings: Settings) -> None
         await index.search("red", start_frame=600, end_frame=700)
     with pytest.raises(InputError, match="empty"):
         await index.search("  ")
+    with pytest.raises(InputError, match="at least 1"):
+        await index.search("red", k=0)
     assert encoder.loads == 0
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from videobrain.errors import InputError
 from videobrain.index.encoder import Embeddings, FrameEncoder
 from videobrain.index.grid import candidate_frames, dense_frames
-from videobrain.index.search import Scored, ranking, similarities, spread_out
+from videobrain.index.search import Scored, check_query, ranking, similarities, spread_out
 from videobrain.index.shared import SharedEncoder
 from videobrain.index.store import IndexStore, StoredIndex
 from videobrain.settings import Settings
@@ -105,12 +105,11 @@ class FrameIndex:
 
         Raises:
             EncoderUnavailableError: The encoder cannot be loaded.
-            InputError: The range is empty, or the query is.
+            InputError: The range is empty, or the query is, or `k` is less than 1.
             DecodeTimeoutError: Decoding overran its deadline.
         """
         frames = self.candidates(start_frame, end_frame)
-        if not query.strip():
-            raise InputError("The query of a search is empty.", hint="Say in a few words what to look for.")
+        check_query(query, k)
         await self._open()
         vector = await self.encoder.embed_text(query)
         await self.ensure(frames)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from videobrain.errors import InputError
 from videobrain.index.frame_index import FrameHit, FrameIndex, Progress
-from videobrain.index.search import HNSW_THRESHOLD, HnswGraph, Scored, spread_out
+from videobrain.index.search import HNSW_THRESHOLD, HnswGraph, Scored, check_query, spread_out
 
 Backend = Literal["auto", "exact", "hnsw"]
 
@@ -44,7 +44,6 @@ class Library:
         self._preparing = anyio.Lock()
         self._graph: HnswGraph | None = None
         self._places: list[tuple[int, int]] = []  # position in the graph -> video, frame
-        self._ready = False
 
     def __repr__(self) -> str:
         return f"Library({len(self._indexes)} videos, {self._backend!r}, graph of {len(self._places)} frames)"
@@ -62,18 +61,17 @@ class Library:
 
         Raises:
             EncoderUnavailableError: The encoder cannot be loaded.
-            InputError: The query is empty, or no video has a frame in the range.
+            InputError: The query is empty, `k` is less than 1, or no video has a frame in the range.
             DecodeTimeoutError: Decoding overran its deadline.
         """
-        if not query.strip():
-            raise InputError("The query of a search is empty.", hint="Say in a few words what to look for.")
+        check_query(query, k)
         await self._encoder.load()
         vector = await self._encoder.embed_text(query)
         whole = start_seconds <= 0 and end_seconds is None
         if whole and self._backend == "hnsw":
             await self.prepare()
-        if whole and self._ready and self._backend != "exact":
-            return await self._search_graph(vector, k)
+        if whole and self._graph is not None:
+            return await self._search_graph(self._graph, vector, k)
         hits: list[tuple[int, FrameHit]] = []
         found_range = False
         for number, index in enumerate(self._indexes):
@@ -98,7 +96,7 @@ class Library:
             DecodeTimeoutError: Decoding overran its deadline.
         """
         async with self._preparing:
-            if self._ready:
+            if self._graph is not None:
                 return
             wanted = [index.candidates() for index in self._indexes]
             total, done = sum(map(len, wanted)), 0
@@ -120,22 +118,20 @@ class Library:
                 places.extend((number, frame) for frame in known)
         finally:
             cancelled.set()
-        self._graph, self._places, self._ready = graph, places, True
+        self._graph, self._places = graph, places
 
-    async def _search_graph(self, vector: npt.NDArray[np.float32], k: int) -> list[FrameHit]:
-        graph, places = self._graph, self._places
-        if graph is None:
-            return []
+    async def _search_graph(self, graph: HnswGraph, vector: npt.NDArray[np.float32], k: int) -> list[FrameHit]:
         asked = 4 * k
         while True:
             found = await anyio.to_thread.run_sync(graph.search, vector, asked, abandon_on_cancel=True)
-            hits = self._spread(found, places, k)
+            hits = self._spread(found, k)
             if len(hits) == k or asked >= len(graph):
                 return hits
             asked *= 4
 
-    def _spread(self, found: Sequence[Scored], places: Sequence[tuple[int, int]], k: int) -> list[FrameHit]:
+    def _spread(self, found: Sequence[Scored], k: int) -> list[FrameHit]:
         """Suppress near-duplicates within each video, then take the best."""
+        places = self._places
         best: list[tuple[Scored, int, int]] = []
         for number, index in enumerate(self._indexes):
             here = [scored for scored in found if places[scored.position][0] == number]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from videobrain.errors import MissingDependencyError
+from videobrain.errors import InputError, MissingDependencyError
 from videobrain.index.encoder import Embeddings
 
 Vector = npt.NDArray[np.float32]
@@ -26,6 +26,18 @@ class Scored(NamedTuple):
 
     position: int
     similarity: float
+
+
+def check_query(query: str, k: int) -> None:
+    """Refuse what cannot be searched for.
+
+    Raises:
+        InputError: The query is empty, or `k` is less than 1.
+    """
+    if not query.strip():
+        raise InputError("The query of a search is empty.", hint="Say in a few words what to look for.")
+    if k < 1:
+        raise InputError(f"A search cannot find {k} frames.", hint="k must be at least 1.")
 
 
 def similarities(vectors: Embeddings, query: Vector) -> npt.NDArray[np.float64]:
