@@ -205,6 +205,30 @@ async def test_leaving_ask_many_early_cancels_the_rest(video: Path, settings: Se
 
 
 @pytest.mark.anyio
+async def test_warming_looks_for_weights_off_the_event_loop(video: Path, settings: Settings) -> None:
+    looked_in: list[threading.Thread] = []
+
+    class Elsewhere(ColourEncoder):
+        @property
+        def weights_local(self) -> bool:
+            looked_in.append(threading.current_thread())
+            return False
+
+    class Slow(ScriptedModel):
+        async def complete(
+            self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None
+        ) -> ChatReply:
+            await anyio.sleep(0.2)
+            return await super().complete(request, on_event=on_event)
+
+    encoder = Elsewhere()
+    await VideoBrain(Slow([ANSWER]), encoder=encoder, settings=settings).ask(video, "What?")
+    assert looked_in
+    assert threading.current_thread() not in looked_in
+    assert encoder.loads == 0
+
+
+@pytest.mark.anyio
 async def test_videos_given_as_bytes_are_not_kept_in_memory(video: Path, settings: Settings) -> None:
     def kept() -> list[str]:
         gc.collect()

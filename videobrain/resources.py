@@ -11,6 +11,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
+import anyio.to_thread
 
 from videobrain.errors import VideoBrainError
 from videobrain.index import FrameEncoder, FrameIndex, IndexStore, Library, OpenClipEncoder, SharedEncoder
@@ -106,7 +107,8 @@ class Resources:
                         await asyncio.wait([warming.task])
 
     async def _warm(self, index: FrameIndex) -> None:
-        if not self.encoder.weights_local and not self.settings.warm_index:
+        # Whether weights are on disk takes imports and a look at directories.
+        if not self.settings.warm_index and not await anyio.to_thread.run_sync(lambda: self.encoder.weights_local):
             return
         with anyio.CancelScope() as scope:
 
