@@ -32,6 +32,7 @@ from videobrain.agent import (
     WarningRaised,
     parse_reply,
 )
+from videobrain.agent.choices import LETTERS
 from videobrain.report.words import argument, clean, clock, counted, frame_range, number, spoken, took, video_name
 from videobrain.video import EncodedFrame
 
@@ -144,7 +145,7 @@ class RunDisplay:
             frames = counted(event.video.frame_count, "frame")
             self._print(f"{name}, {clock(self._duration)}, {frames}; model {event.model}", "dim")
             self._print(event.question, "bold")
-            for letter, option in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", event.options or (), strict=False):
+            for letter, option in zip(LETTERS, event.options or (), strict=False):
                 self._print(f"  {letter}. {option}")
 
     def _message(self, event: MessageAdded) -> None:

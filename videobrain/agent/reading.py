@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jsonschema
+
 from videobrain.agent.choices import LETTERS, parse_choice
 from videobrain.agent.grammar import CallText, ParsedReply, call_from, decode_json, parse_reply
 from videobrain.models import ChatReply
@@ -135,8 +137,6 @@ def _read_answer(text: str, rules: Rules) -> Answered | Problem:
 
 
 def _schema_problem(text: str, schema: Mapping[str, Any]) -> str | None:
-    import jsonschema
-
     try:
         value = decode_json(text)
     except ValueError as error:

@@ -40,7 +40,7 @@ from videobrain.models import ChatModel, ChatReply, ChatRequest, Message, ModelE
 from videobrain.result import Answer, Usage
 from videobrain.settings import Settings
 from videobrain.tools import FrameAccess, Remaining, SearchFrames, Tool, ToolContext, ToolError, ToolRetry
-from videobrain.video import EncodedFrame, FrameSize, Video, evenly_spaced
+from videobrain.video import FRAME_SIZES, EncodedFrame, Video, evenly_spaced
 
 _TIME_LOW = 0.2
 """Share of the run's seconds that is kept for the last turn."""
@@ -108,7 +108,7 @@ class Run:
         self._parse_output = parse_output
         self._on_event: Callable[[Event], None] | None = None
         self._began = time.monotonic()
-        self._size = FrameSize(640, 360)
+        self._size = FRAME_SIZES[0]
         self._usages: dict[Episode | None, Usage] = {}  # None: what was done outside of any Episode
         self._shown: set[tuple[int, str]] = set()
 

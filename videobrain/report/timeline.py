@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from videobrain.report.words import frame_range, second_range
 from videobrain.video import EncodedFrame
 
@@ -90,8 +92,6 @@ class TimeAxis:
 
     def seconds_at(self, frame_index: int) -> float:
         """Time of a frame: exact where the frame was seen."""
-        import numpy as np
-
         if not self._points:
             return 0.0
         indices, times = zip(*self._points, strict=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import jsonschema
+
 from videobrain.models.messages import ToolSchema
 from videobrain.video.frame import EncodedFrame
 
@@ -24,8 +26,6 @@ class ToolSpec(ToolSchema):
 
     @cached_property
     def _validator(self) -> Any:
-        import jsonschema
-
         return jsonschema.Draft202012Validator(self.parameters)
 
     def frames_per_call(self, most: int) -> int:
