@@ -276,7 +276,7 @@ class FrameIndex:
         send, receive = anyio.create_memory_object_stream[tuple[list[int], list[Frame]]](_BATCHES_AHEAD)
         mine: set[int] = set()
         try:
-            async with _first_error(), anyio.create_task_group() as tasks, receive:
+            async with _first_error(), receive, anyio.create_task_group() as tasks:
                 tasks.start_soon(self._decode, frames, mine, send)
                 async for batch, decoded in receive:
                     vectors = await self.encoder.embed_images([frame.pixels for frame in decoded])
