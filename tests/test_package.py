@@ -27,7 +27,7 @@ HEAVY = (
 )
 
 FLOORS = [
-    {"errors", "limits", "settings", "blocking"},
+    {"errors", "limits", "settings", "blocking", "files"},
     {"result"},
     {"video"},
     {"index"},

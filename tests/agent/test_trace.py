@@ -66,6 +66,11 @@ def test_each_frame_is_stored_once_and_before_its_event(trace: Trace, tmp_path: 
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.jsonl"]
 
 
+def test_a_saved_trace_may_be_read_by_whoever_may_read_other_files(trace: Trace, tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    assert trace.save(tmp_path / "run.jsonl").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_trace_without_frames_is_small_and_replays(trace: Trace, tmp_path: Path) -> None:
     small = trace.without_frames()
     assert {frame.jpeg for frame in small.frames().values()} == {b""}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from videobrain.agent.events import (
 from videobrain.agent.reading import CheckAnswer
 from videobrain.agent.steps import AskModel, CallTool
 from videobrain.errors import TraceError
+from videobrain.files import whole_file
 from videobrain.models import Message
 from videobrain.result import Answer
 from videobrain.video import EncodedFrame
@@ -68,16 +67,8 @@ class Trace:
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.writelines(line + "\n" for line in self._lines())
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with whole_file(path) as file:
+            file.writelines(line.encode() + b"\n" for line in self._lines())
         return path
 
     def _lines(self) -> Iterator[str]:

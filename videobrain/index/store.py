@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from videobrain.files import ASIDE, whole_file
 from videobrain.index.encoder import Embeddings
 from videobrain.settings import Settings
 from videobrain.video.frame import FRAME_SIZES
 
 _LOGGER = logging.getLogger(__name__)
 _MAGIC = b"videobrain index 1\n"
-_SUFFIX, _ASIDE = ".index", ".part"
+_SUFFIX = ".index"
 _LOCK_SECONDS = 10.0
 _LONGEST_HEADER = 1 << 16
 
@@ -177,7 +177,7 @@ class IndexStore:
         self._directory.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(self._directory / ".lock", timeout=_LOCK_SECONDS):
             # Only the lock's holder writes, so whatever lies aside now was left by one that was killed.
-            for orphan in self._directory.glob("*" + _ASIDE):
+            for orphan in self._directory.glob("*" + ASIDE):
                 orphan.unlink(missing_ok=True)
             yield
 
@@ -210,17 +210,10 @@ def _write(path: Path, header: dict[str, Any], index: StoredIndex) -> None:
     frames = np.ascontiguousarray(index.frames, "<i8")
     vectors = np.ascontiguousarray(index.vectors, "<f4")
     header = header | {"sha256": _checksum(header, frames.data, vectors.data), "written": time.time()}
-    aside = path.with_name(f"{path.stem}-{secrets.token_hex(4)}{_ASIDE}")
-    try:
-        with aside.open("wb") as file:
-            file.write(_MAGIC + json.dumps(header).encode() + b"\n")
-            file.write(frames.data)
-            file.write(vectors.data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(_MAGIC + json.dumps(header).encode() + b"\n")
+        file.write(frames.data)
+        file.write(vectors.data)
 
 
 def _read(path: Path, video_key: str, fingerprint: str) -> StoredIndex:

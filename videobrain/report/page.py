@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import secrets
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,6 +18,7 @@ from markupsafe import Markup
 
 from videobrain.agent.choices import LETTERS
 from videobrain.agent.trace import Trace
+from videobrain.files import whole_file
 from videobrain.report import words
 from videobrain.report.reader import read_trace
 
@@ -90,10 +90,6 @@ def save_report(trace: Trace, path: str | Path) -> Path:
     path = Path(path)
     page = render_report(trace).encode("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(page)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(page)
     return path
