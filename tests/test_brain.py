@@ -32,6 +32,7 @@ from videobrain import (
     VideoBrain,
     VideoError,
 )
+from videobrain.agent import Run
 from videobrain.errors import ModelServerError, TraceError, VideoNotFoundError
 from videobrain.models import ChatReply, ChatRequest, ModelEvent, NativeToolCall
 from videobrain.testing import FakeServer, Fault, ScriptedModel, make_video, read_frame_index
@@ -191,6 +192,30 @@ async def test_ask_many_gives_every_outcome_and_one_failure_spoils_no_other(
         assert answer is not None
         assert answer.text == str(n)
         assert not any(frame.jpeg for frame in answer.trace.frames().values())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("failing", ["limit", "model"])
+async def test_outcomes_that_failed_hold_no_frames(failing: str, video: Path, settings: Settings) -> None:
+    looks = call("uniform_sample", start_frame=0, end_frame=50)
+    fault = ModelServerError("the server failed", status=500)
+    model = ScriptedModel([looks, looks if failing == "limit" else fault])
+    limits = Limits(turns=1, corrections=0, on_limit="raise") if failing == "limit" else Limits()
+    async with VideoBrain(model, limits=limits, settings=settings) as brain:
+        questions = [Question(video=video, question=f"q{n}") for n in range(2 if failing == "limit" else 1)]
+        async with brain.ask_many(questions, concurrency=1) as stream:
+            outcomes = [outcome async for outcome in stream]
+        gc.collect()
+        assert not [each for each in gc.get_objects() if type(each) is Run]
+    for outcome in outcomes:
+        if failing == "model":
+            assert outcome.error is fault
+        else:
+            assert isinstance(outcome.error, LimitExceeded)
+            assert outcome.error.partial is not None
+            frames = outcome.error.partial.trace.frames()
+            assert frames
+            assert not any(frame.jpeg for frame in frames.values())
 
 
 @pytest.mark.anyio

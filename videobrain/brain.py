@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from videobrain.agent import Event, RequestStarted, Run, Strategy, resolve_strategy
 from videobrain.agent.choices import LETTERS
 from videobrain.blocking import LoopThread
-from videobrain.errors import ConfigurationError, EncoderUnavailableError, VideoBrainError
+from videobrain.errors import ConfigurationError, EncoderUnavailableError, LimitExceeded, VideoBrainError
 from videobrain.index import FrameEncoder, FrameHit, FrameIndex
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, resolve_model
@@ -187,7 +188,7 @@ class VideoBrain:
             questions: The questions; an iterator is read only as far as it is worked on.
             concurrency: Questions worked on at once.
             keep_frames: Keep the frames' bytes in the answers' traces. They are what reports show; without them memory
-                stays flat however many answers are kept.
+                stays flat however many outcomes are kept.
         """
         if concurrency < 1:
             raise ConfigurationError(f"concurrency must be at least 1, not {concurrency}.")
@@ -371,8 +372,20 @@ class VideoBrain:
         except Exception as error:  # whatever it is, it must not end the others; the caller gets it
             if not isinstance(error, VideoBrainError):
                 _LOGGER.exception("question %r failed", question.key or question.question)
+            if not keep_frames:
+                _drop_frames(error)
             return Outcome(question, error=error)
         return Outcome(question, answer=answer if keep_frames else answer.without_frames())
+
+
+def _drop_frames(error: Exception) -> None:
+    """Free the frames' bytes, which a partial answer holds, and the run among the local variables of a traceback."""
+    if isinstance(error, LimitExceeded) and error.partial is not None:
+        error.partial = error.partial.without_frames()
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
 
 
 def _check_question(question: str, options: Sequence[str] | None, output_type: type[Any] | None) -> None:

@@ -98,7 +98,7 @@ class Answer(BaseModel):
     def without_frames(self) -> Answer:
         """The same answer, its trace without the frames' bytes: small, but a report of it has no pictures."""
         answer = self.model_copy()
-        answer._trace = self.trace.without_frames()
+        answer._trace = self._trace.without_frames() if self._trace is not None else None
         return answer
 
     def save_report(self, path: str | Path) -> Path:
