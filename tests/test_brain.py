@@ -28,9 +28,12 @@ from videobrain import (
     ModelProfile,
     Question,
     Settings,
+    ToolContext,
+    ToolResult,
     Trace,
     VideoBrain,
     VideoError,
+    tool,
 )
 from videobrain.agent import Run
 from videobrain.errors import ModelServerError, TraceError, VideoNotFoundError
@@ -386,6 +389,24 @@ async def test_limits_raise_with_what_there_is(video: Path, settings: Settings) 
     assert caught.value.partial is not None
     assert len(caught.value.partial.evidence) == 23  # frame 0 was shown already
     caught.value.partial.trace.replay()
+
+
+@pytest.mark.anyio
+async def test_a_search_for_nothing_is_the_models_to_mend(video: Path, settings: Settings) -> None:
+    @tool
+    async def find(ctx: ToolContext, words: str) -> ToolResult:
+        """Find a frame.
+
+        Args:
+            words: What to look for.
+        """
+        return ToolResult(str([hit.frame_index for hit in await ctx.search(words, k=1, start_frame=0, end_frame=None)]))
+
+    model = ScriptedModel([call("find", words=" "), call("find", words="blue"), ANSWER])
+    async with model, VideoBrain(model, tools=[find], encoder=ColourEncoder(), settings=settings) as brain:
+        answer = await brain.ask(video, "What?")
+    assert (answer.usage.tool_calls, answer.usage.corrections) == ({"find": 1}, 1)
+    assert "query of a search is empty" in model.requests[1].messages[-1].text
 
 
 @pytest.mark.anyio

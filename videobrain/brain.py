@@ -18,14 +18,21 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from videobrain.agent import Event, RequestStarted, Run, Strategy, resolve_strategy
 from videobrain.agent.choices import LETTERS
 from videobrain.blocking import LoopThread
-from videobrain.errors import ConfigurationError, EncoderUnavailableError, LimitExceeded, VideoBrainError
+from videobrain.errors import (
+    ConfigurationError,
+    EncoderUnavailableError,
+    InputError,
+    LimitExceeded,
+    VideoBrainError,
+    VideoError,
+)
 from videobrain.index import FrameEncoder, FrameHit, FrameIndex
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, resolve_model
 from videobrain.resources import Resources
 from videobrain.result import Answer, Outcome, Question, VideoSource
 from videobrain.settings import Settings
-from videobrain.tools import SearchFrames, Tool, ToolError, resolve_tools
+from videobrain.tools import SearchFrames, Tool, ToolError, ToolRetry, resolve_tools
 
 _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -437,6 +444,10 @@ def _search_for_tools(index: FrameIndex) -> SearchFrames:
             return await index.search(query, k=k, start_frame=start_frame, end_frame=end_frame)
         except EncoderUnavailableError as error:
             raise ToolError(f"The frame encoder cannot be loaded: {error}", withdraw=True) from error
+        except VideoError:
+            raise
+        except InputError as error:  # the model's words or range, handed on by a tool that did not look at them
+            raise ToolRetry(str(error)) from error
 
     return search
 

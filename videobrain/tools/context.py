@@ -58,7 +58,8 @@ class ToolContext:
     Attributes:
         video: The open video: `info` (facts), `table` (frame times), `missing` (what cannot be decoded).
         frames: Pixels and JPEGs by frame index.
-        search: Semantic search; raises `ToolError` where no frame encoder can be had.
+        search: Semantic search; raises `ToolRetry` for an empty query or range, and `ToolError` where no frame encoder
+            can be had.
         remaining: What is left of the limits.
         emit: Tells the run's listeners about progress, in words.
     """
