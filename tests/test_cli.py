@@ -64,6 +64,10 @@ def test_ask_with_options_json_report_and_trace(run: Run, video: Path) -> None:
     assert "<html" in (run.home / "r.html").read_text()
     page = run("report", "t.jsonl", "-o", "again.html").stdout.strip()
     assert (run.home / page).read_text() == (run.home / "r.html").read_text()
+    (run.home / "taken").mkdir()
+    refused = run("report", "t.jsonl", "-o", "taken", expect=1).stderr
+    assert refused.startswith("error: ")
+    assert refused.count("\n") == 1
     for written in ("r.html", "t.jsonl"):
         assert "sk-secret-1" not in (run.home / written).read_text()
 

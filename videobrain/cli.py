@@ -335,3 +335,5 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone, as with `| head`
         raise SystemExit(1) from None
+    except OSError as error:  # a page, trace or cache that cannot be written
+        _fail(str(error), 1)
