@@ -8,8 +8,10 @@ import io
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import anyio
 import numpy as np
@@ -38,6 +40,7 @@ from videobrain import (
 from videobrain.agent import Run
 from videobrain.errors import ModelServerError, TraceError, VideoNotFoundError
 from videobrain.models import ChatReply, ChatRequest, ModelEvent, NativeToolCall
+from videobrain.report import render_report
 from videobrain.testing import FakeServer, Fault, ScriptedModel, make_video, read_frame_index
 from videobrain.video import Video
 
@@ -106,6 +109,8 @@ async def test_multiple_choice_and_structured_answers(video: Path, settings: Set
     ("arguments", "words"),
     [
         ({"question": " "}, "question is empty"),
+        ({"question": None}, "None is no question"),
+        ({"question": "q", "options": [1, 2]}, "2 to 26 options"),
         ({"question": "q", "options": ["a"]}, "2 to 26 options"),
         ({"question": "q", "options": ["a", "a"]}, "different texts"),
         ({"question": "q", "options": ["a", "b"], "output_type": int}, "not both"),
@@ -553,6 +558,82 @@ async def test_trace_files(video: Path, settings: Settings, tmp_path: Path) -> N
     assert again.text == "red"
     with pytest.raises(TraceError, match="carries no trace"):
         _ = again.trace
+
+
+def test_ask_sync_from_many_threads_at_once(video: Path, settings: Settings) -> None:
+    model = ScriptedModel([ANSWER] * 24)
+    with (
+        VideoBrain(model, settings=settings.model_copy(update={"decoder": "pyav"})) as brain,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        answers = list(pool.map(lambda number: brain.ask_sync(video, f"q{number}"), range(24)))
+    assert [answer.text for answer in answers] == ["red"] * 24
+    assert not any(thread.name == "videobrain-loop" for thread in threading.enumerate())
+
+
+@pytest.mark.anyio
+async def test_what_is_missing_in_a_video_is_named(videos: Path, settings: Settings) -> None:
+    answer = await VideoBrain(ScriptedModel([ANSWER]), settings=settings).ask(videos / "corrupted.mp4", "What?")
+    assert any("3.00 to 3.10 s" in warning for warning in answer.warnings), answer.warnings
+    truncated = await VideoBrain(ScriptedModel([ANSWER]), settings=settings).ask(videos / "annex-b.mp4", "What?")
+    assert truncated.usage.frames == 6
+    assert truncated.warnings
+
+
+@pytest.mark.anyio
+async def test_questions_of_a_failing_iterator_are_answered_before_its_error(video: Path, settings: Settings) -> None:
+    def source() -> Iterator[Question]:
+        for number in range(3):
+            yield Question(video=video, question=f"q{number}")
+        raise ValueError("the file of questions is torn")
+
+    outcomes = []
+    brain = VideoBrain(ScriptedModel([ANSWER] * 3), settings=settings)
+    async with brain.ask_many(source(), concurrency=4) as stream:
+        with pytest.raises(ValueError, match="is torn"):
+            async for outcome in stream:
+                outcomes.append(outcome)
+    assert [outcome.answer is not None for outcome in outcomes] == [True] * 3
+
+
+@pytest.mark.anyio
+async def test_what_is_no_question_fails_alone(video: Path, settings: Settings) -> None:
+    questions: list[Any] = [None, Question(video=video, question="q"), ("x",)]
+    brain = VideoBrain(ScriptedModel([ANSWER]), settings=settings)
+    async with brain.ask_many(questions, concurrency=1) as stream:
+        outcomes = [outcome async for outcome in stream]
+    assert [type(outcome.error) for outcome in outcomes] == [ConfigurationError, type(None), ConfigurationError]
+
+
+@pytest.mark.anyio
+async def test_an_error_carries_what_happened_until_then(video: Path, settings: Settings, tmp_path: Path) -> None:
+    script = [call("uniform_sample", start_frame=0, end_frame=100), ModelServerError("it broke", status=500)]
+    with pytest.raises(ModelServerError) as caught:
+        await VideoBrain(ScriptedModel(script), settings=settings).ask(video, "What?")
+    trace = caught.value.trace
+    assert trace is not None
+    assert len(trace.frames()) == 23
+    loaded = Trace.load(trace.save(tmp_path / "failed.jsonl"))
+    assert loaded.answer is None
+    assert loaded.events[-1].kind == "failed"
+    assert "it broke" in render_report(loaded)
+
+
+@pytest.mark.anyio
+async def test_text_that_is_no_unicode_is_mended(settings: Settings, tmp_path: Path) -> None:
+    @tool
+    async def odd() -> str:
+        """Say something odd."""
+        return "half \ud800 a pair"
+
+    path = make_video(tmp_path / "v.mp4", seconds=2)
+    strange = path.rename(tmp_path / "v\udcff.mp4")
+    model = ScriptedModel([call("odd"), "<thinking>\udcff</thinking><answer>red \udcff</answer>"])
+    answer = await VideoBrain(model, tools=[odd], settings=settings).ask(strange, "What \udcff?")
+    assert answer.text == "red ?"
+    assert Trace.load(answer.trace.save(tmp_path / "t.jsonl")).replay()
+    answer.model_dump_json()
+    render_report(answer.trace)
 
 
 async def _closed(server: FakeServer) -> None:

@@ -27,7 +27,7 @@ HEAVY = (
 )
 
 FLOORS = [
-    {"errors", "limits", "settings", "blocking", "files"},
+    {"errors", "limits", "settings", "blocking", "files", "text"},
     {"result"},
     {"video"},
     {"index"},
@@ -38,7 +38,7 @@ FLOORS = [
     {"report"},
     {"resources"},
     {"brain"},
-    {"testing", "display", "doctor"},
+    {"testing", "display", "doctor", "training"},
     {"demo"},
     {"cli"},
     {"__main__", "__init__"},

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_CLEAN_UP_SECONDS = 10.0
 
 
 class LoopThread:
@@ -22,13 +23,14 @@ class LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine and wait for it; an interrupt (Ctrl-C) cancels it and waits until it has cleaned up."""
-        future = asyncio.run_coroutine_threadsafe(_kept(coroutine), self._loop)
+        ended = threading.Event()
+        future = asyncio.run_coroutine_threadsafe(_marked(coroutine, ended), self._loop)
         try:
             return future.result()
         except BaseException:
             if not future.done():
                 future.cancel()
-                asyncio.run_coroutine_threadsafe(_settle(), self._loop).result()
+                ended.wait(_CLEAN_UP_SECONDS)
             raise
 
     def close(self) -> None:
@@ -36,8 +38,11 @@ class LoopThread:
         self._finalizer()
 
 
-async def _kept(coroutine: Coroutine[Any, Any, T]) -> T:
-    return await coroutine
+async def _marked(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+    try:
+        return await coroutine
+    finally:
+        ended.set()
 
 
 async def _settle() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import traceback
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -87,6 +88,7 @@ class VideoBrain:
             self._new_model()  # a wrong model string is reported here; nothing is started by it
         self._shared: Resources | None = None
         self._thread: LoopThread | None = None
+        self._thread_lock = threading.Lock()
         self._thread_resources: Resources | None = None
 
     def __repr__(self) -> str:
@@ -189,7 +191,8 @@ class VideoBrain:
         """Answer many questions, some at a time; outcomes come as they finish. One failure spoils no other.
 
         Questions on one video share its decoder, frames and index, so put them next to each other. Leaving the context
-        cancels what still runs.
+        cancels what still runs. Where the iterator of questions fails, those it gave are answered before its error is
+        raised.
 
         Args:
             questions: The questions; an iterator is read only as far as it is worked on.
@@ -202,13 +205,18 @@ class VideoBrain:
         source = aiter(questions) if isinstance(questions, AsyncIterable) else _each(questions)
         reading = anyio.Lock()
         send, receive = anyio.create_memory_object_stream[Outcome](0)
+        ends: list[Exception] = []  # what ended the questions, once something has
 
         async def worker(resources: Resources) -> None:
             while True:
                 async with reading:
-                    question = await anext(source, None)
-                if question is None:
-                    return
+                    if ends:
+                        return
+                    try:
+                        question = await anext(source)
+                    except Exception as end:  # noqa: BLE001 - a failing iterator too: what it gave is answered first
+                        ends.append(end)
+                        return
                 await send.send(await self._outcome(resources, question, keep_frames))
 
         async def run() -> None:
@@ -220,6 +228,8 @@ class VideoBrain:
                     finally:
                         for task in workers:
                             await _end(task)
+                    if not isinstance(ends[0], StopAsyncIteration):
+                        raise ends[0]
 
         with receive:
             task = asyncio.create_task(run())
@@ -251,6 +261,7 @@ class VideoBrain:
         k: int = 4,
         start_seconds: float = 0,
         end_seconds: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[FrameHit]:
         """The frames most similar to a few words: of one video in time order, or of several with the best first.
 
@@ -260,6 +271,7 @@ class VideoBrain:
             k: Number of frames.
             start_seconds: Begin of the range, in each video.
             end_seconds: End of the range (half-open), in each video; None for the whole.
+            progress: Called on the event loop with the number of frames embedded and to embed, of one video at a time.
 
         Raises:
             EncoderUnavailableError: The frame encoder cannot be loaded.
@@ -268,7 +280,9 @@ class VideoBrain:
             sources = [video] if isinstance(video, str | Path | bytes) else list(video)
             videos = [await resources.videos.open(source) for source in sources]
             library = resources.library(videos)
-            hits = await library.search(query, k=k, start_seconds=start_seconds, end_seconds=end_seconds)
+            hits = await library.search(
+                query, k=k, start_seconds=start_seconds, end_seconds=end_seconds, progress=progress
+            )
         return sorted(hits, key=lambda hit: hit.frame_index) if len(sources) == 1 else hits
 
     def ask_sync(
@@ -284,14 +298,15 @@ class VideoBrain:
 
         The work is done on a loop in another thread, which keeps the model and the caches until `close`.
         """
-        if self._thread is None:
-            self._thread = LoopThread()
-        return self._thread.run(self._answer_in_thread(video, question, options, output_type, limits))
+        with self._thread_lock:
+            thread = self._thread = self._thread or LoopThread()
+        return thread.run(self._answer_in_thread(video, question, options, output_type, limits))
 
     def close(self) -> None:
         """Free what `ask_sync` keeps. Idempotent; ``with VideoBrain(…) as brain:`` calls it at the end."""
-        thread, self._thread = self._thread, None
-        resources, self._thread_resources = self._thread_resources, None
+        with self._thread_lock:
+            thread, self._thread = self._thread, None
+            resources, self._thread_resources = self._thread_resources, None
         if thread is not None:
             if resources is not None:
                 thread.run(resources.aclose())
@@ -373,12 +388,14 @@ class VideoBrain:
 
     async def _outcome(self, resources: Resources, question: Question, keep_frames: bool) -> Outcome:
         try:
+            if not isinstance(question, Question):
+                raise ConfigurationError(f"{question!r:.80} is no Question.")
             answer = await self._answer(
                 resources, question.video, question.question, question.options, None, question.limits
             )
         except Exception as error:  # whatever it is, it must not end the others; the caller gets it
             if not isinstance(error, VideoBrainError):
-                _LOGGER.exception("question %r failed", question.key or question.question)
+                _LOGGER.exception("question %.200r failed", question)
             if not keep_frames:
                 _drop_frames(error)
             return Outcome(question, error=error)
@@ -389,6 +406,8 @@ def _drop_frames(error: Exception) -> None:
     """Free the frames' bytes, which a partial answer holds, and the run among the local variables of a traceback."""
     if isinstance(error, LimitExceeded) and error.partial is not None:
         error.partial = error.partial.without_frames()
+    if isinstance(error, VideoBrainError) and error.trace is not None:
+        error.trace = error.trace.without_frames()
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)
@@ -396,14 +415,17 @@ def _drop_frames(error: Exception) -> None:
 
 
 def _check_question(question: str, options: Sequence[str] | None, output_type: type[Any] | None) -> None:
+    if not isinstance(question, str):
+        raise ConfigurationError(f"{question!r:.80} is no question.", hint="Ask in a string.")
     if not question.strip():
         raise ConfigurationError("The question is empty.")
     if options is None:
         return
     if output_type is not None:
         raise ConfigurationError("A question takes options or an output type, not both.")
-    if isinstance(options, str) or not 2 <= len(options) <= len(LETTERS):
-        raise ConfigurationError(f"A question takes 2 to {len(LETTERS)} options, not {options!r:.80}.")
+    texts = isinstance(options, Sequence) and all(isinstance(option, str) for option in options)
+    if isinstance(options, str) or not texts or not 2 <= len(options) <= len(LETTERS):
+        raise ConfigurationError(f"A question takes a list of 2 to {len(LETTERS)} options, not {options!r:.80}.")
     if any(not option.strip() for option in options) or len({option.strip() for option in options}) < len(options):
         raise ConfigurationError("The options must be different texts, none of them empty.")
 

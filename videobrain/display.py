@@ -16,6 +16,7 @@ from rich.text import Text
 from videobrain.agent import (
     EpisodeStarted,
     Event,
+    Failed,
     Finished,
     FramesPlanned,
     LimitReached,
@@ -132,6 +133,8 @@ class RunDisplay:
             case WarningRaised():
                 if self._conversation:  # the answer carries it too
                     self._print(f"Warning: {event.text}", "yellow", indent=2)
+            case Failed():
+                self._now("")  # whoever called tells of it
             case Finished():
                 self._finished(event)
 

@@ -36,6 +36,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from videobrain.agent.trace import Trace
     from videobrain.result import Answer
 
 
@@ -45,7 +46,10 @@ class VideoBrainError(Exception):
     Attributes:
         message: What is wrong, with the name of the thing.
         hint: What the reader can do about it; empty where nothing can be said.
+        trace: What happened until then, where a run had begun.
     """
+
+    trace: Trace | None = None
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

@@ -121,6 +121,8 @@ class Resources:
                 await index.build(progress=watch)
             except VideoBrainError as error:  # the run meets it again where it matters, when a tool searches
                 _LOGGER.info("the index of %s was not warmed: %s", index.video.info.source, error)
+            except Exception:  # a bug in somebody's encoder; a search meets it again, but there may be none
+                _LOGGER.exception("the index of %s was not warmed", index.video.info.source)
 
     async def aclose(self) -> None:
         """Free everything; idempotent."""

@@ -16,9 +16,19 @@ def default_cache_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """How videobrain works on this machine. Each field is read from ``VIDEOBRAIN_<FIELD>`` where it is not given."""
+    """How videobrain works on this machine. Each field is read from ``VIDEOBRAIN_<FIELD>`` where it is not given.
 
-    model_config = SettingsConfigDict(env_prefix="VIDEOBRAIN_", frozen=True, extra="forbid", protected_namespaces=())
+    ``none`` in a variable is Python's None; an empty variable counts as not set.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="VIDEOBRAIN_",
+        env_ignore_empty=True,
+        env_parse_none_str="none",
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+    )
 
     # What is asked, and how
     model: str | None = None

@@ -5,6 +5,7 @@ from videobrain.agent.episode import Episode
 from videobrain.agent.events import (
     EpisodeStarted,
     Event,
+    Failed,
     Finished,
     FramesPlanned,
     LimitReached,
@@ -45,6 +46,7 @@ __all__ = [
     "EpisodeConfig",
     "EpisodeStarted",
     "Event",
+    "Failed",
     "Finish",
     "Finished",
     "FramePlan",

@@ -119,7 +119,7 @@ class Episode:
             system = prompts.system_without_tools.format(form=self._form())
         else:
             tools = (
-                "\n".join(_describe(tool) for tool in config.tools)
+                "\n".join(describe_tool(tool) for tool in config.tools)
                 if config.calling == "tags"
                 else "\n".join(f"- {tool.name}" for tool in config.tools)
             )
@@ -422,7 +422,8 @@ def _parts(pieces: Iterable[str | EncodedFrame]) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _describe(tool: ToolSpec) -> str:
+def describe_tool(tool: ToolSpec) -> str:
+    """A tool as the tagged protocol writes it into the system prompt."""
     described = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return json.dumps(described, ensure_ascii=False)
 

@@ -13,6 +13,7 @@ from videobrain.agent.plan import FramePlan
 from videobrain.agent.steps import EpisodeConfig, StopReason, ToolOutcome
 from videobrain.models import ChatReply, Message
 from videobrain.result import Answer
+from videobrain.text import Text
 from videobrain.video import VideoInfo
 
 
@@ -27,8 +28,8 @@ class RunStarted(_Event):
     """A run began: what is asked of which video, and of whom."""
 
     kind: Literal["run_started"] = "run_started"
-    question: str
-    options: tuple[str, ...] | None = None
+    question: Text
+    options: tuple[Text, ...] | None = None
     video: VideoInfo
     model: str
     strategy: str
@@ -144,6 +145,15 @@ class WarningRaised(_Event):
     text: str
 
 
+class Failed(_Event):
+    """The run ended with an error, which its caller gets. Always the last event."""
+
+    kind: Literal["failed"] = "failed"
+    error: str
+    """Name of the error's type."""
+    message: str
+
+
 class Finished(_Event):
     """The run ended with an answer. Always the last event."""
 
@@ -166,6 +176,7 @@ Event = Annotated[
     | ToolFinished
     | LimitReached
     | WarningRaised
+    | Failed
     | Finished,
     Field(discriminator="kind"),
 ]

@@ -120,15 +120,15 @@ COMPACT = DEFAULT.model_copy(
         "form_tags": '<thinking>...</thinking> then <tool_call>{"name": ..., "arguments": {...}}</tool_call> '
         "or <answer>...</answer>",
         "form_tags_without_tools": "<thinking>...</thinking> then <answer>...</answer>",
-        "question": "{question}\n{options}{answer_form}\n{frame_count} frames, {fps} fps, {duration} s; {shown}:\n",
+        "question": "{question}\n{options}{answer_form}\n{frame_count} frames, {fps} fps, {duration} s; {shown}:",
         "answer_open": "A few words.",
         "answer_choice": "One letter ({letters}).",
-        "frame_label": "\n{frame_index} ({timestamp:.1f} s) ",
+        "frame_label": "\n{frame_index}: ",
         "turns_left": "\nReplies left: {turns}.",
         "last_turn": "\nLast reply: answer now.",
     }
 )
-"""Few words, for small models and small contexts."""
+"""Few words, for small models and small contexts. Frames have their number alone: the time follows from the rate."""
 
 _PROFILES = {profile.name: profile for profile in (DEFAULT, COMPACT)}
 

@@ -16,6 +16,7 @@ from videobrain.agent.episode import Episode
 from videobrain.agent.events import (
     EpisodeStarted,
     Event,
+    Failed,
     Finished,
     FramesPlanned,
     LimitReached,
@@ -34,11 +35,12 @@ from videobrain.agent.prompts import prompt_profile
 from videobrain.agent.reading import CheckAnswer
 from videobrain.agent.steps import Conclusion, EpisodeConfig, ToolOutcome
 from videobrain.agent.trace import Trace
-from videobrain.errors import DecodeTimeoutError, LimitExceeded, ModelTimeoutError
+from videobrain.errors import DecodeTimeoutError, LimitExceeded, ModelTimeoutError, VideoBrainError
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, ChatReply, ChatRequest, Message, ModelEvent, RequestRetried, ToolSchema
 from videobrain.result import Answer, Usage
 from videobrain.settings import Settings
+from videobrain.text import well_formed
 from videobrain.tools import FrameAccess, Remaining, SearchFrames, Tool, ToolContext, ToolError, ToolRetry
 from videobrain.video import FRAME_SIZES, EncodedFrame, Video, evenly_spaced
 
@@ -94,8 +96,8 @@ class Run:
         check_answer: CheckAnswer | None = None,
         parse_output: Callable[[str], Any] | None = None,
     ) -> None:
-        self.question = question
-        self.options = tuple(options) if options else None
+        self.question = well_formed(question)
+        self.options = tuple(well_formed(option) for option in options) if options else None
         self.output_schema = output_schema
         self.video = video
         self.model = model
@@ -257,6 +259,8 @@ class Run:
         except ToolRetry as retry:
             return ToolOutcome(kind="retry", text=str(retry))
         except ToolError as error:
+            if error.abandoned:
+                self.warn(str(error))
             return ToolOutcome(kind="error", text=str(error), withdraw=error.withdraw)
         except DecodeTimeoutError as error:
             return ToolOutcome(kind="error", text=error.message)
@@ -347,12 +351,18 @@ class Run:
         # The strategy has a moment to conclude by itself when the time is over.
         left = self.seconds_left
         with anyio.CancelScope(deadline=float("inf") if left is None else anyio.current_time() + left + 1) as scope:
-            conclusion = await strategy.run(self)
+            try:
+                conclusion = await strategy.run(self)
+            except Exception as error:
+                self.emit(Failed(error=type(error).__name__, message=well_formed(str(error))))
+                if isinstance(error, VideoBrainError):
+                    error.trace = Trace(self.events)
+                raise
         if scope.cancelled_caught:
             self.emit(LimitReached(limit="seconds"))
             conclusion = Conclusion("", stop_reason="seconds", warnings=("The run ended: its time was over.",))
         raised = [event.text for event in self.events if isinstance(event, WarningRaised)]
-        missing = [f"Frames missing in the video: {gap.reason}" for gap in self.video.missing]
+        missing = [str(gap).capitalize() for gap in self.video.missing]
         answered = conclusion.stop_reason == "answered"
         answer = Answer(
             text=conclusion.text,
@@ -362,7 +372,7 @@ class Run:
             spans=conclusion.spans,
             usage=self.usage,
             stop_reason=conclusion.stop_reason,
-            warnings=(*raised, *conclusion.warnings, *dict.fromkeys(missing)),
+            warnings=(*raised, *conclusion.warnings, *missing),
         )
         self.emit(Finished(answer=answer))
         answer._trace = Trace(self.events)

@@ -13,6 +13,7 @@ from videobrain.limits import Limits
 from videobrain.models import ToolSchema
 from videobrain.result import Evidence, Span
 from videobrain.tools import ToolSpec
+from videobrain.text import Text
 from videobrain.video import EncodedFrame
 
 StopReason = Literal[
@@ -26,8 +27,8 @@ class EpisodeConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    question: str
-    options: tuple[str, ...] | None = None
+    question: Text
+    options: tuple[Text, ...] | None = None
     output_schema: dict[str, Any] | None = None
     frame_count: int
     fps: float
@@ -52,7 +53,7 @@ class ToolOutcome(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: Literal["result", "retry", "error"]
-    text: str = ""
+    text: Text = ""
     frames: tuple[EncodedFrame, ...] = ()
     similarities: Mapping[int, float] = Field(default_factory=dict)
     withdraw: bool = False

@@ -49,7 +49,13 @@ class Library:
         return f"Library({len(self._indexes)} videos, {self._backend!r}, graph of {len(self._places)} frames)"
 
     async def search(
-        self, query: str, *, k: int = 4, start_seconds: float = 0.0, end_seconds: float | None = None
+        self,
+        query: str,
+        *,
+        k: int = 4,
+        start_seconds: float = 0.0,
+        end_seconds: float | None = None,
+        progress: Progress | None = None,
     ) -> list[FrameHit]:
         """The `k` frames of all videos that are most similar to `query`, best first.
 
@@ -58,6 +64,7 @@ class Library:
             k: How many frames to find.
             start_seconds: Start of the range within each video.
             end_seconds: End of the range within each video; None for its end.
+            progress: Told of the frames that have to be embedded first, of one video at a time.
 
         Raises:
             EncoderUnavailableError: The encoder cannot be loaded.
@@ -69,7 +76,7 @@ class Library:
         vector = await self._encoder.embed_text(query)
         whole = start_seconds <= 0 and end_seconds is None
         if whole and self._backend == "hnsw":
-            await self.prepare()
+            await self.prepare(progress=progress)
         if whole and self._graph is not None:
             return await self._search_graph(self._graph, vector, k)
         hits: list[tuple[int, FrameHit]] = []
@@ -81,7 +88,7 @@ class Library:
             if bounds:
                 found_range = True
                 frames = index.candidates(bounds.start, bounds.stop)
-                await index.ensure(frames)
+                await index.ensure(frames, progress=progress)
                 hits.extend((number, hit) for hit in await index.nearest(frames, vector, k=k))
         if not found_range:
             raise InputError(f"No video has a frame between {start_seconds} and {end_seconds} seconds.")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from videobrain.text import Text
 from videobrain.video.frame import EncodedFrame
 
 
@@ -17,7 +18,7 @@ class TextPart(_Value):
     """A piece of text."""
 
     kind: Literal["text"] = "text"
-    text: str
+    text: Text
 
 
 class ImagePart(_Value):
@@ -35,7 +36,7 @@ class NativeToolCall(_Value):
 
     id: str
     name: str
-    arguments: str
+    arguments: Text
     """JSON text as the model wrote it; it may be malformed."""
 
 
@@ -93,9 +94,9 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 class ChatReply(_Value):
     """What a model replied."""
 
-    text: str
+    text: Text
     """The visible text; empty where the model only called a tool natively."""
-    reasoning: str = ""
+    reasoning: Text = ""
     """Thinking that the server keeps apart from the text."""
     tool_calls: tuple[NativeToolCall, ...] = ()
     finish_reason: FinishReason = "stop"

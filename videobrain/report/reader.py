@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from videobrain.agent.events import (
     EpisodeStarted,
     Event,
+    Failed,
     Finished,
     FramesPlanned,
     LimitReached,
@@ -116,6 +117,9 @@ class _Reader:
             case WarningRaised():
                 self._warnings.append(event.text)
                 self._note(NoteView("warning", event.text))
+            case Failed():
+                self._warnings.append(f"{event.error}: {event.message}")
+                self._note(NoteView("warning", f"The run failed: {event.message}"))
             case Finished() | ReplyDelta():
                 pass
 

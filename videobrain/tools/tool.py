@@ -82,7 +82,8 @@ class Tool(Generic[P]):
                 result = await anyio.to_thread.run_sync(partial(function, **named), abandon_on_cancel=True)
         if scope.cancelled_caught:
             ending = "stopped" if asynchronous else "abandoned in its thread"
-            raise ToolError(f"{self.name} took longer than {seconds:g} seconds and was {ending}.")
+            message = f"{self.name} took longer than {seconds:g} seconds and was {ending}."
+            raise ToolError(message, abandoned=not asynchronous)
         if isinstance(result, str):
             return ToolResult(text=result)
         if not isinstance(result, ToolResult):

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from videobrain.text import Text
+
 _TOLERANCE_SECONDS = 1e-6
 """A time that a caller computed from a frame's own timestamp must find that frame."""
 
@@ -123,7 +125,7 @@ class VideoInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str
+    source: Text
     """The path as given, or ``<bytes>``."""
     key: str
     """Key of the content and stream, the same for every copy of a file."""
