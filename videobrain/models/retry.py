@@ -20,7 +20,7 @@ from videobrain.models.messages import RequestRetried
 
 T = TypeVar("T")
 
-_logger = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 class PassingFailure(Exception):
@@ -125,7 +125,7 @@ async def with_retries(
             error = failure.error(f"{made}; no time is left for another try ({bound:g} s in all{wish}).")
             break
         event = RequestRetried(attempt=tries, delay_seconds=delay, reason=failure.message)
-        _logger.info("try %d failed, next in %.2f s: %s", tries, delay, failure.message)
+        _LOGGER.info("try %d failed, next in %.2f s: %s", tries, delay, failure.message)
         if on_retry is not None:
             on_retry(event)
         await policy.sleep(delay)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +14,6 @@ from videobrain.errors import (
     VideoNotFoundError,
 )
 from videobrain.video.source import LOCAL_PROTOCOLS, REMOTE_PROTOCOLS, MediaSource
-
-logger = logging.getLogger(__name__)
 
 DECODER_THREADS = 3
 """Threads of one decoder, for PyAV and torchcodec alike. A constant, since libav conceals damage differently with

@@ -23,7 +23,7 @@ from videobrain.video.torchcodec import import_torchcodec
 from videobrain.video.video import Video
 from videobrain.video.work import Job, JobCancelledError, run_job
 
-logger = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ class VideoPool:
         except MissingDependencyError as error:
             if self.settings.decoder == "torchcodec":
                 raise
-            logger.info("PyAV decodes: %s", error)
+            _LOGGER.info("PyAV decodes: %s", error)
             return False
         return True
 

@@ -16,7 +16,7 @@ from videobrain.video.source import MediaSource
 from videobrain.video.table import Scan
 from videobrain.video.work import Job
 
-logger = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 _READ_ERRORS = 16
 """Failing reads in a row after which a stream counts as ended."""
@@ -38,7 +38,7 @@ def packets(container: Any, stream: Any, check: Callable[[], None]) -> Iterator[
                 failures = 0
                 yield packet
         except av.error.FFmpegError as error:
-            logger.debug("unreadable packet: %s", error)
+            _LOGGER.debug("unreadable packet: %s", error)
             failures += 1
             check()
             if failures < _READ_ERRORS:
@@ -53,7 +53,7 @@ def decode(packet: Any) -> list[Any]:
     try:
         frames: list[Any] = packet.decode()
     except av.error.FFmpegError as error:
-        logger.debug("undecodable packet at %s: %s", packet.pts, error)
+        _LOGGER.debug("undecodable packet at %s: %s", packet.pts, error)
         return []
     return frames
 
@@ -183,7 +183,7 @@ class PyAVDecoder:
                 self._hopeless.add(key)
                 return None
         self._lies += 1
-        logger.debug("%s: seeking to frame %s led astray", self._source.name, index)
+        _LOGGER.debug("%s: seeking to frame %s led astray", self._source.name, index)
         self._go_to(None)
         return self._advance(pts)
 
@@ -219,7 +219,7 @@ class PyAVDecoder:
             try:
                 self._container.seek(int(self._table.pts[key]), stream=stream, backward=True)
             except av.error.FFmpegError as error:
-                logger.debug("%s: seek failed: %s", self._source.name, error)
+                _LOGGER.debug("%s: seek failed: %s", self._source.name, error)
                 stream, key = self._reopen(), None
         self._frames = self._decode_from(stream, from_start=key is None)
 

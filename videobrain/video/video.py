@@ -20,7 +20,7 @@ from videobrain.video.work import Job
 if TYPE_CHECKING:
     from videobrain.video.pool import VideoPool
 
-logger = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -177,7 +177,7 @@ class Video:
                         fitted = resize(pixels, size, pixel_aspect=self._upright_aspect)
                         done.append(finish(Frame(index, float(self.table.timestamps_seconds[index]), fitted)))
             except TorchcodecMismatchError as error:
-                logger.info("%s is read by PyAV: torchcodec: %s", self.info.source, error)
+                _LOGGER.info("%s is read by PyAV: torchcodec: %s", self.info.source, error)
                 self._decoder = "pyav"
                 self._pool.decoders.forget(self.key)
                 continue
