@@ -21,6 +21,7 @@ import typer.main
 from videobrain import Limits, Settings, errors
 from videobrain.agent import Event, StopReason
 from videobrain.cli import app
+from videobrain.doctor import serve_command
 from videobrain.testing import FakeServer, Fault, make_video
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,8 +149,9 @@ def test_commands_exist(page: Path) -> None:
                 assert (ROOT / script).is_file(), command
             case ["export", assignment]:
                 assert "=" in assignment
-            case ["vllm", "serve", *_]:
-                pass  # the managed server's own tests start one
+            case ["vllm", "serve", model, *arguments]:
+                assert command == shlex.split(serve_command(model))
+                assert {"--enable-prompt-tokens-details", "--enable-auto-tool-choice"} <= set(arguments)
             case _:
                 pytest.fail(f"{command} is no command that this test knows")
 

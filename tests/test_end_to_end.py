@@ -70,7 +70,7 @@ def test_through_a_vllm_server(
     assert vllm_server.api_key not in (tmp_path / "run.jsonl").read_text(encoding="utf-8")
     # Messages only grow at the end, so the server takes what it has seen from its prefix cache.
     replies = [event.reply for event in trace.events if event.kind == "reply_received"]
-    assert replies[-1].cached_tokens >= replies[0].input_tokens * 0.9 or not any(r.cached_tokens for r in replies)
+    assert replies[-1].cached_tokens >= replies[0].input_tokens * 0.9 > 0
 
 
 @pytest.mark.timeout(300)

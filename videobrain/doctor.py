@@ -30,6 +30,9 @@ _PACKAGES = {
 }
 
 
+_SUGGESTED_MODEL = "Qwen/Qwen3-VL-8B-Instruct"
+
+
 class Finding(BaseModel):
     """One thing that was looked at."""
 
@@ -140,7 +143,8 @@ async def _model(spec: str | None, base_url: str | None, settings: Settings) -> 
     try:
         model = resolve_model(spec, base_url=base_url, settings=settings)
     except ConfigurationError as error:
-        return Finding(subject="model", state="note", text=error.message, advice=error.hint)
+        advice = f"{error.hint} A server is started with: {serve_command(_SUGGESTED_MODEL)}"
+        return Finding(subject="model", state="note", text=error.message, advice=advice)
     if not isinstance(model, OpenAIModel):
         return Finding(subject="model", state="ok", text=f"{model.name}, starts when it is first asked")
     try:
@@ -150,7 +154,7 @@ async def _model(spec: str | None, base_url: str | None, settings: Settings) -> 
             subject="model",
             state="error",
             text=error.message,
-            advice=error.hint or serve_command("Qwen/Qwen3-VL-8B-Instruct"),
+            advice=f"{error.hint} A server is started with: {serve_command(_SUGGESTED_MODEL)}".strip(),
         )
     finally:
         await model.aclose()
@@ -170,7 +174,7 @@ def serve_command(model: str) -> str:
     images = Limits().frames
     return (
         f'vllm serve {model} --max-model-len 65536 --limit-mm-per-prompt \'{{"image": {images}, "video": 0}}\' '
-        "--enable-prefix-caching"
+        "--enable-prefix-caching --enable-prompt-tokens-details --enable-auto-tool-choice --tool-call-parser hermes"
     )
 
 

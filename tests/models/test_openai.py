@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from videobrain.errors import ConfigurationError, UnknownModelError
+from videobrain.errors import AuthenticationError, ConfigurationError, InvalidReplyError, UnknownModelError
 from videobrain.models import (
     ChatReply,
     ChatRequest,
@@ -145,13 +145,45 @@ async def test_a_model_that_vllm_does_not_serve_is_known_before_any_frame_is_sen
         assert server.requests == []
 
 
-async def test_a_server_that_lists_no_models_is_asked_all_the_same() -> None:
-    with FakeServer(["ok"], model_faults=[Fault.status(404, {"detail": "Not Found"})]) as server:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.status(400),
+        Fault.status(403, {"error": {"message": "This key may not list models."}}),
+        Fault.status(404, {"detail": "Not Found"}),
+        Fault.status(405),
+        Fault.garbage(),
+        Fault.empty(),
+    ],
+    ids=lambda fault: f"{fault.code} {len(fault.body)}",
+)
+async def test_a_server_that_lists_no_models_is_asked_all_the_same(fault: Fault) -> None:
+    with FakeServer(["ok"], model_faults=[fault] * 2) as server:
         model = OpenAIModel("fake-model", base_url=server.base_url)
-        assert (await model.capacity()).max_model_len is None
+        capacity = await model.capacity()
+        assert (capacity.model, capacity.max_model_len) == ("fake-model", None)
+        assert len(server.all_requests) == 1
         assert (await model.complete(ask())).text == "ok"
         assert not model.profile.constrains
         await model.aclose()
+
+
+@pytest.mark.parametrize(
+    ("model", "fault", "error"),
+    [
+        ("fake-model", Fault.unauthorized(), AuthenticationError),
+        (None, Fault.status(403), AuthenticationError),
+        (None, Fault.garbage(), InvalidReplyError),
+    ],
+)
+async def test_a_list_that_is_needed_or_a_key_that_is_wrong_is_told(
+    model: str | None, fault: Fault, error: type[Exception]
+) -> None:
+    with FakeServer(model_faults=[fault]) as server:
+        asked = OpenAIModel(model, base_url=server.base_url, settings=Settings(retries=0))
+        with pytest.raises(error):
+            await asked.capacity()
+        await asked.aclose()
 
 
 async def test_a_pattern_becomes_vllms_structured_outputs() -> None:

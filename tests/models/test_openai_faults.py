@@ -167,6 +167,18 @@ REJECTED = {
         RequestRejectedError,
         ["--enable-auto-tool-choice --tool-call-parser NAME", "tags"],
     ),
+    "no grammar": (
+        Fault.status(
+            400,
+            error_body(
+                "[{'type': 'extra_forbidden', 'loc': ('body', 'structured_outputs'), "
+                "'msg': 'Extra inputs are not permitted', 'input': {'regex': 'a'}}]",
+                400,
+            ),
+        ),
+        RequestRejectedError,
+        ["structured_outputs", "--no-constrain", "VIDEOBRAIN_CONSTRAIN_REPLIES=0"],
+    ),
     "path": (Fault.status(404, {"detail": "Not Found"}), RequestRejectedError, ["/v1"]),
     "too large": (Fault.status(413, "Request Entity Too Large"), RequestRejectedError, ["fewer frames"]),
     "other": (Fault.status(400, error_body("Bad regex", 400)), RequestRejectedError, ["Bad regex"]),
@@ -271,6 +283,14 @@ async def test_a_refused_parameter_is_left_out_at_once_and_for_good(stream: bool
     ]
     retried = [event for event in events if isinstance(event, RequestRetried)]
     assert [event.delay_seconds for event in retried] == [0.0, 0.0]
+
+
+async def test_a_refused_seed_leaves_the_temperature() -> None:
+    no_seed = Fault.status(400, {"error": {"message": "Unsupported parameter: 'seed'.", "param": "seed"}})
+    with FakeServer([no_seed, "ok"]) as server:
+        async with open_model(server) as model:
+            await model.complete(REQUEST.model_copy(update={"temperature": 0.5, "seed": 1}))
+        assert [(body.get("temperature"), body.get("seed")) for body in server.requests] == [(0.5, 1), (0.5, None)]
 
 
 async def test_a_server_that_refuses_both_spellings_is_not_asked_for_ever() -> None:
@@ -591,6 +611,11 @@ def test_a_refusal_that_is_about_something_else_changes_no_profile() -> None:
     assert adapted_profile(profile, 400, "max_tokens must be at least 1, got 0.") is profile
     assert adapted_profile(profile, 500, "temperature is not supported") is profile
     assert adapted_profile(profile, 400, "image input is not supported") is profile
+    no_seed = adapted_profile(profile, 400, "Unsupported parameter: 'seed'. Supported: temperature.")
+    assert (no_seed.sends_seed, no_seed.sends_temperature) == (False, True)
+    neither = adapted_profile(no_seed, 400, "seed and temperature are not supported")
+    assert (neither.sends_seed, neither.sends_temperature) == (False, False)
+    assert adapted_profile(neither, 400, "seed and temperature are not supported") is neither
     swapped = adapted_profile(profile, 422, "[{'type': 'extra_forbidden', 'loc': ('body', 'max_tokens')}]")
     assert swapped.max_tokens_field == "max_completion_tokens"
 

@@ -65,5 +65,6 @@ def test_what_openais_models_want() -> None:
     assert profile_for("gpt-4o").max_tokens_field == "max_completion_tokens"
     assert profile_for("gpt-4o").sends_temperature
     assert not profile_for("gpt-5-mini").sends_temperature
+    assert not profile_for("gpt-5-mini").sends_seed
     assert DEFAULT_PROFILE.max_tokens_field == "max_tokens"
     assert not any(profile_for(name).constrains for name in ("Qwen3-VL-8B", "gpt-4o", "x"))

@@ -1,9 +1,11 @@
-"""One OpenAI-compatible endpoint: its address and key, one pool of connections, and what goes wrong as our errors."""
+"""One OpenAI-compatible endpoint: address, key, connections of each event loop, and what goes wrong as our errors."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,8 +49,8 @@ class Endpoint:
         self._api_key = _checked_key(api_key or os.environ.get("OPENAI_API_KEY") or None)
         self.has_key = self._api_key is not None
         self._request_seconds = request_seconds
-        self._lock = anyio.Lock()
-        self._client: AsyncOpenAI | None = None
+        self._lock = threading.Lock()
+        self._clients: dict[asyncio.AbstractEventLoop, AsyncOpenAI] = {}
 
     @property
     def shown_url(self) -> str:
@@ -112,10 +114,14 @@ class Endpoint:
 
     async def aclose(self) -> None:
         """Close all connections; a later request opens them again."""
-        client, self._client = self._client, None
-        if client is not None:
+        clients, self._clients = self._clients, {}
+        here = clients.pop(asyncio.get_running_loop(), None)
+        for loop, client in clients.items():
+            if loop.is_running():  # in another thread
+                asyncio.run_coroutine_threadsafe(client.close(), loop)
+        if here is not None:
             with anyio.CancelScope(shield=True):
-                await client.close()
+                await here.close()
 
     def scrub(self, words: ServerWords) -> ServerWords:
         """The words without our API key: servers and proxies quote what they were sent."""
@@ -160,11 +166,19 @@ class Endpoint:
         raise failure
 
     async def _open(self) -> AsyncOpenAI:
-        async with self._lock:
-            if self._client is None:
-                # Importing openai takes a good part of a second, and the system's certificates are read from disk.
-                self._client = await anyio.to_thread.run_sync(self._make_client)
-            return self._client
+        loop = asyncio.get_running_loop()
+        if loop in self._clients:
+            return self._clients[loop]
+        # Importing openai takes a good part of a second, and the system's certificates are read from disk.
+        return await anyio.to_thread.run_sync(self._client_of, loop)
+
+    def _client_of(self, loop: asyncio.AbstractEventLoop) -> AsyncOpenAI:
+        with self._lock:
+            if loop not in self._clients:
+                for ended in [other for other in self._clients if other.is_closed()]:
+                    self._clients.pop(ended, None)  # nobody can close its connections but the garbage collector
+                self._clients[loop] = self._make_client()
+            return self._clients[loop]
 
     def _make_client(self) -> AsyncOpenAI:
         import openai
@@ -174,6 +188,8 @@ class Endpoint:
             api_key=self._api_key or _NO_KEY,
             max_retries=0,  # ours are visible and bounded in time
             timeout=openai.Timeout(self._request_seconds, connect=min(_CONNECT_SECONDS, self._request_seconds)),
+            # Unlike openai's own choice, this one when forgotten starts no task, which would fail in another loop.
+            http_client=openai.DefaultAsyncHttpxClient(),
         )
 
     def _scrubbed(self, text: str) -> str:

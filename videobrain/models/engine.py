@@ -98,7 +98,7 @@ class Engine:
 
     def profile(self, base: ModelProfile) -> ModelProfile:
         """`base` with what the processor and its chat template say."""
-        facts: dict[str, Any] = {"constrains": True, "sends_temperature": True}
+        facts: dict[str, Any] = {"constrains": True, "sends_temperature": True, "sends_seed": True}
         facts["native_tools"] = "tools" in str(self._processor.chat_template or self._tokenizer.chat_template or "")
         images = self._processor.image_processor
         if hasattr(images, "patch_size") and hasattr(images, "merge_size"):
@@ -184,7 +184,7 @@ class Engine:
         from jinja2 import TemplateError
 
         tools = [{"type": "function", "function": tool.model_dump()} for tool in request.tools] or None
-        messages = [_template_message(message) for message in request.messages]
+        messages = [template_message(message) for message in request.messages]
         try:
             prompt = self._processor.apply_chat_template(
                 messages, tools=tools, add_generation_prompt=True, tokenize=False
@@ -289,7 +289,7 @@ def _sampling(temperature: float | None) -> dict[str, Any]:
     return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 
 
-def _template_message(message: Message) -> dict[str, Any]:
+def template_message(message: Message) -> dict[str, Any]:
     """The message as chat templates want it."""
     content = [
         {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}

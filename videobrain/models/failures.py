@@ -39,6 +39,7 @@ _UNKNOWN_MODEL = re.compile(
     r"model\b.{0,300}\b(?:does not exist|not found|not exist)|model_not_found", re.I | re.DOTALL
 )
 _TOOL_PARSER = re.compile(r"--enable-auto-tool-choice|--tool-call-parser")
+_STRUCTURED = re.compile(r"\bstructured_outputs\b")
 _QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|billing", re.IGNORECASE)
 _UNSUPPORTED = re.compile(
     r"unsupported|not supported|does not support|unrecognized|unknown (?:parameter|field)|extra_forbidden|"
@@ -185,6 +186,12 @@ def _rejected(
             "which every server understands."
         )
         return RequestRejectedError(said, hint=hint, **told)
+    if _STRUCTURED.search(text):
+        hint = (
+            "Ask without holding replies to the grammar (--no-constrain, VIDEOBRAIN_CONSTRAIN_REPLIES=0), or update a "
+            "vLLM that is too old for it."
+        )
+        return RequestRejectedError(said, hint=hint, **told)
     if status in (404, 405):
         hint = "Is the base URL right? It usually ends in /v1, as in http://localhost:8000/v1."
         return RequestRejectedError(said, hint=hint, **told)
@@ -220,8 +227,9 @@ def adapted_profile(profile: ModelProfile, status: int | None, words: str) -> Mo
     """
     if status not in (400, 422) or not _UNSUPPORTED.search(words):
         return profile
-    if re.search(r"\b(?:temperature|seed)\b", words) and profile.sends_temperature:
-        return profile.model_copy(update={"sends_temperature": False})
+    for name in re.findall(r"\b(?:temperature|seed)\b", words):
+        if getattr(profile, f"sends_{name}"):
+            return profile.model_copy(update={f"sends_{name}": False})
     mentioned = re.search(r"\bmax_(?:completion_)?tokens\b", words)  # the first one named is the refused one
     if mentioned and mentioned.group() == profile.max_tokens_field:
         other = "max_tokens" if profile.max_tokens_field == "max_completion_tokens" else "max_completion_tokens"

@@ -18,6 +18,7 @@ from videobrain.models.engine import Engine, Stopped
 from videobrain.models.messages import ChatReply, ChatRequest, ModelEvent, TextDelta
 from videobrain.models.profiles import profile_for
 from videobrain.models.protocol import ModelCapacity, ModelProfile
+from videobrain.models.turns import Turns
 from videobrain.settings import Settings
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class LocalModel:
         self._given_profile = profile
         self._profile = profile or profile_for(model).model_copy(update={"constrains": True})
         self._engine: Engine | None = None
-        self._turn = anyio.Lock()
+        self._turn = Turns()
         self._thread = anyio.CapacityLimiter(1)
         # A turn ends as soon as its task is cancelled; the thread holds this until it has really ended.
         self._busy = threading.Lock()

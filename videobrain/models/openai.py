@@ -17,7 +17,8 @@ from videobrain.models.failures import ServerWords, adapted_profile, from_respon
 from videobrain.models.messages import ChatReply, ChatRequest, ModelEvent, RequestRetried, TextDelta
 from videobrain.models.profiles import DEFAULT_PROFILE, profile_for
 from videobrain.models.protocol import ModelCapacity, ModelProfile
-from videobrain.models.retry import RetryPolicy, with_retries
+from videobrain.models.retry import PassingFailure, RetryPolicy, with_retries
+from videobrain.models.turns import Turns
 from videobrain.models.wire import BROKEN_OFF, Completion, ImageParts, ModelList, ReplyBuilder, chunks, request_body
 from videobrain.settings import Settings
 
@@ -32,8 +33,8 @@ class OpenAIModel:
 
     `profile` is refined by `capacity`: a server that turns out to be vLLM can constrain replies, and an alias shows
     which model it stands for. It changes once more where the server refuses a parameter (such as a temperature),
-    which is then left out. All connections belong to one pool and to the event loop of the first request, until
-    `aclose`.
+    which is then left out. It may be used from several event loops, one after the other or at once; each has a pool of
+    connections, until `aclose`.
 
     A streamed reply that breaks off is asked for again from its beginning: after a `RequestRetried` event the text
     deltas before it are void.
@@ -80,7 +81,7 @@ class OpenAIModel:
         self._is_vllm = False
         self._served: tuple[str, ...] | None = None
         self._capacity: ModelCapacity | None = None
-        self._capacity_lock = anyio.Lock()
+        self._capacity_lock = Turns()
 
     def __repr__(self) -> str:
         return f"OpenAIModel({self._model!r}, base_url={self._endpoint.shown_url!r})"
@@ -216,10 +217,12 @@ class OpenAIModel:
         try:
             served = await with_retries(self._list, self._retry, seconds_left=seconds_left, on_retry=on_event)
         except RequestRejectedError as error:
-            # Some servers do not list their models; all that is lost is the length of the context.
-            if self._model is None or error.status not in (404, 405):
+            # A wrong key is told at once; other refusals need not hold for replies.
+            if self._model is None or error.status == 401:
                 raise
-            return ModelCapacity(model=self._model)
+            served = None
+        if served is None:  # all that is lost is the length of the context
+            return ModelCapacity(model=self._model or "")
         names = self._served = tuple(model.id for model in served.data)
         self._is_vllm = any(model.owned_by == "vllm" for model in served.data)
         if self._model is None:
@@ -235,9 +238,15 @@ class OpenAIModel:
         self._refine_profile(card.root if card else None)
         return ModelCapacity(model=self._model, max_model_len=card.max_model_len if card else None)
 
-    async def _list(self) -> ModelList:
+    async def _list(self) -> ModelList | None:
+        """The served models; None where the answer is no list and, since a model is named, none is needed."""
         answer = await self._endpoint.get("/models", self._refusal)
-        return self._parsed(ModelList, answer, "list of models")
+        try:
+            return self._parsed(ModelList, answer, "list of models")
+        except PassingFailure:
+            if self._model is None:
+                raise
+            return None
 
     def _parsed(self, kind: type[T], answer: bytes, what: str) -> T:
         try:

@@ -26,7 +26,7 @@ _GPT = ModelProfile(
     image_extra_tokens=0,
     max_tokens_field="max_completion_tokens",
 )
-_GPT_REASONING = _GPT.model_copy(update={"name": "gpt-reasoning", "sends_temperature": False})
+_GPT_REASONING = _GPT.model_copy(update={"name": "gpt-reasoning", "sends_temperature": False, "sends_seed": False})
 _GEMINI = ModelProfile(name="gemini", image_min_tokens=258, image_extra_tokens=0)
 
 _FAMILIES: tuple[tuple[re.Pattern[str], ModelProfile], ...] = tuple(

@@ -27,7 +27,9 @@ class ModelProfile(BaseModel):
     native_tools: bool = True
     """The model can call functions natively."""
     sends_temperature: bool = True
-    """The model accepts `temperature` and `seed`."""
+    """The model accepts `temperature`."""
+    sends_seed: bool = True
+    """The model accepts `seed`."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     constrains: bool = False
     """The endpoint can hold a reply to a regular expression."""

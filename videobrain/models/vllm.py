@@ -26,6 +26,7 @@ from videobrain.models.openai import OpenAIModel
 from videobrain.models.profiles import DEFAULT_PROFILE, profile_for
 from videobrain.models.protocol import ModelCapacity, ModelProfile
 from videobrain.models.server import ServerProcess, answers_health, find_command, free_port
+from videobrain.models.turns import Turns
 from videobrain.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class ManagedVLLM:
         self._source = str(Path(model).expanduser()) if model.startswith("~") else model
         self._settings = settings or Settings()
         self._profile = profile or _profile_of(self._source).model_copy(update={"constrains": True})
-        self._starting = anyio.Lock()
+        self._starting = Turns()
         self._process: ServerProcess | None = None
         self._client: OpenAIModel | None = None
         self._base_url = ""
@@ -192,7 +193,7 @@ class ManagedVLLM:
                 "VIDEOBRAIN_VLLM_COMMAND.",
                 extra="vllm",
             )
-        defaults = ["--max-model-len", "auto", "--limit-mm-per-prompt", _IMAGES]
+        defaults = ["--max-model-len", "auto", "--limit-mm-per-prompt", _IMAGES, "--enable-prompt-tokens-details"]
         if self._settings.tool_calling == "native":
             defaults += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
         address = ["--host", "127.0.0.1", "--port", str(port)]

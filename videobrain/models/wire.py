@@ -83,11 +83,10 @@ def request_body(
         "messages": [_message(message, image) for message in request.messages],
         profile.max_tokens_field: request.max_output_tokens,
     }
-    if profile.sends_temperature:
-        if request.temperature is not None:
-            body["temperature"] = request.temperature
-        if request.seed is not None:
-            body["seed"] = request.seed
+    if profile.sends_temperature and request.temperature is not None:
+        body["temperature"] = request.temperature
+    if profile.sends_seed and request.seed is not None:
+        body["seed"] = request.seed
     if request.tools:
         body["tools"] = [_tool(tool, strict_tools and request.pattern is None) for tool in request.tools]
         if not request.may_call:
