@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.agent.episodes import TOOLS
 from videobrain.agent import FramePlan, plan_frames
-from videobrain.agent.plan import LABEL_TOKENS, PROMPT_TOKENS, REPLY_TOKENS
+from videobrain.agent.plan import BYTES_PER_TOKEN, LABEL_TOKENS, PROMPT_TOKENS, REPLY_TOKENS
 from videobrain.errors import ContextLengthError
 from videobrain.limits import Limits
 from videobrain.models import ModelProfile
@@ -88,6 +88,19 @@ def test_limits_and_what_a_model_takes_bound_the_frames(changes: dict[str, Any],
 def test_what_a_model_takes_is_recorded() -> None:
     assert "20 images" in plan(None, profile=ModelProfile(max_images=20)).reduced
     assert plan(None, profile=ModelProfile(max_images=500)).reduced == ""
+
+
+@pytest.mark.parametrize("letter", ["w", "字"])
+def test_long_words_take_their_room_from_the_frames(letter: str) -> None:
+    def text(tokens: int) -> str:
+        return letter * (tokens * BYTES_PER_TOKEN // len(letter.encode()))
+
+    enough = WORDS + WORST * LARGE
+    assert plan(enough, text=text(PROMPT_TOKENS)) == plan(enough)
+    assert plan(enough, text=text(PROMPT_TOKENS + 1)).size == FRAME_SIZES[1]
+    assert plan(enough + 500, text=text(PROMPT_TOKENS + 500)).size == FRAME_SIZES[0]
+    with pytest.raises(ContextLengthError, match=r"beside 60000 tokens.*Shorten the question"):
+        plan(enough, text=text(60_000))
 
 
 def test_tools_without_frames_take_no_room() -> None:

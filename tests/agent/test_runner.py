@@ -6,15 +6,17 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import pytest
+from pydantic import Field
 
 from tests.agent.episodes import ANSWER, clip, uniform
 from tests.index.encoders import ColourEncoder
 from videobrain import Event, LimitExceeded, Limits, ModelProfile, Settings, VideoBrain
 from videobrain.agent import Conclusion, Run, Trace, UniformStrategy, VideoBrainStrategy, resolve_strategy
+from videobrain.agent.plan import LABEL_TOKENS, PROMPT_TOKENS, REPLY_TOKENS
 from videobrain.errors import ConfigurationError, ModelTimeoutError
 from videobrain.models import ChatReply, ChatRequest, ImagePart, Message, ModelEvent, NativeToolCall, TextPart
 from videobrain.testing import ScriptedModel, make_video
@@ -95,6 +97,46 @@ async def test_a_tools_progress_is_an_event(video: Path, settings: Settings) -> 
     kinds = [event.kind for event in seen]
     at = kinds.index("tool_progress")
     assert kinds[at - 1 : at + 2] == ["tool_started", "tool_progress", "tool_finished"]
+
+
+@pytest.mark.parametrize("calling", ["tags", "native"])
+@pytest.mark.parametrize("long", ["question", "options", "output_type", "tools"])
+async def test_the_plan_counts_what_is_really_said(video: Path, settings: Settings, long: str, calling: str) -> None:
+    """12,000 characters of anything that the model is told are 4,000 tokens, less room for frames."""
+    words = "word " * 2400
+
+    async def look() -> str:
+        return "Seen."
+
+    look.__doc__ = f"Look. {words}"
+    asked: dict[str, Any] = {
+        "question": {"question": f"What? {words}"},
+        "options": {"options": [words, "red"]},
+        "output_type": {"output_type": Annotated[str, Field(description=words)]},
+        "tools": {},
+    }[long]
+    planned: list[int] = []
+
+    def note(event: Event) -> None:
+        if event.kind == "frames_planned":
+            planned.append(event.plan.frames)
+
+    given = settings.model_copy(update={"tool_calling": calling})
+    for tools, more in ([], {}), ([tool(look)] if long == "tools" else [], asked):
+        answer = {"options": "B", "output_type": '"red"'}.get(long, "red") if more else "red"
+        model = ScriptedModel(
+            [f"<thinking>t</thinking><answer>{answer}</answer>"],
+            profile=ModelProfile(native_tools=True),
+            max_model_len=8000,
+        )
+        one = VideoBrain(
+            model, settings=given, encoder=ColourEncoder(), tools=tools, limits=Limits(turns=1, frames=1000)
+        )
+        await one.ask(video, **{"question": "What?", **more}, on_event=note)
+    frame_tokens = ModelProfile().image_tokens(96, 64) + LABEL_TOKENS
+    short, long_ = (8000 - REPLY_TOKENS - frames * frame_tokens for frames in planned)
+    assert PROMPT_TOKENS <= short < PROMPT_TOKENS + frame_tokens
+    assert 4000 <= long_ < 4800
 
 
 # Tools ---------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
@@ -13,7 +14,9 @@ from videobrain.tools import ToolSpec
 from videobrain.video import FRAME_SIZES, FrameSize
 
 PROMPT_TOKENS = 1500
-"""Allowance for the system prompt, the question and the tools."""
+"""Allowance for the system prompt, the question and the tools; longer ones are estimated by their length."""
+BYTES_PER_TOKEN = 3
+"""Of UTF-8. English prose has over four to a token, JSON and the other scripts of the world about three."""
 REPLY_TOKENS = 400
 """Allowance for one reply and the words around an observation; real replies are counted as they come."""
 LABEL_TOKENS = 20
@@ -48,6 +51,7 @@ def plan_frames(
     limits: Limits,
     profile: ModelProfile,
     context_tokens: int | None,
+    text: str = "",
 ) -> FramePlan:
     """Plan a run whose worst case of turns fits the model's context: the resolution gives way first, then the count.
 
@@ -59,6 +63,7 @@ def plan_frames(
         limits: Limits of the run.
         profile: What the model's images cost.
         context_tokens: The model's context, where known.
+        text: All that the first request says beside its frames.
 
     Raises:
         ContextLengthError: Not even one small frame fits.
@@ -86,7 +91,8 @@ def plan_frames(
 
     if context_tokens is None:
         return plan(FRAME_SIZES[0], initial, most, "")
-    room = context_tokens - PROMPT_TOKENS - (calls + 1) * REPLY_TOKENS
+    text_tokens = max(PROMPT_TOKENS, math.ceil(len(text.encode(errors="replace")) / BYTES_PER_TOKEN))
+    room = context_tokens - text_tokens - (calls + 1) * REPLY_TOKENS
     for size in FRAME_SIZES:
         if worst * tokens_at(size) <= room:
             # What is left of the context may hold more frames than the planned worst case.
@@ -99,8 +105,11 @@ def plan_frames(
     frames = room // tokens_at(smallest)
     if frames < 1:
         raise ContextLengthError(
-            f"A context of {context_tokens} tokens holds no frame of {smallest.width}x{smallest.height}.",
-            hint="Serve the model with a larger --max-model-len.",
+            f"A context of {context_tokens} tokens holds no frame of {smallest.width}x{smallest.height} "
+            f"beside {text_tokens} tokens of prompt and question.",
+            hint="Serve the model with a larger --max-model-len."
+            if text_tokens == PROMPT_TOKENS
+            else "Shorten the question, its options or output type, or serve the model with a larger --max-model-len.",
         )
     initial = min(initial, max(1, frames // 2 if calls else frames))
     reduced = (

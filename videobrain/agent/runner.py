@@ -33,7 +33,7 @@ from videobrain.agent.events import (
 from videobrain.agent.plan import FramePlan, plan_frames
 from videobrain.agent.prompts import prompt_profile
 from videobrain.agent.reading import CheckAnswer
-from videobrain.agent.steps import Conclusion, EpisodeConfig, ToolOutcome
+from videobrain.agent.steps import AskModel, Conclusion, EpisodeConfig, ToolOutcome
 from videobrain.agent.trace import Trace
 from videobrain.errors import DecodeTimeoutError, LimitExceeded, ModelTimeoutError, VideoBrainError
 from videobrain.limits import Limits
@@ -161,6 +161,7 @@ class Run:
             limits=self.limits,
             profile=self.model.profile,
             context_tokens=capacity.max_model_len,
+            text=self._opening(tools),
         )
         self._size = plan.size
         self.emit(FramesPlanned(plan=plan))
@@ -271,23 +272,14 @@ class Run:
     def episode(self, plan: FramePlan, tools: Sequence[Tool[Any]], *, turns: int, min_calls: int = 0) -> Episode:
         """An Episode for this run's question, to be driven by `drive`."""
         profile = self.model.profile
-        calling = self.settings.tool_calling if profile.native_tools else "tags"
-        if calling != self.settings.tool_calling:
+        if self.settings.tool_calling == "native" and not profile.native_tools:
             self.warn(f"{self.model.name} calls no tools natively; the tagged protocol was used.")
         constrain = self.settings.constrain_replies and profile.constrains
         if constrain != self.settings.constrain_replies:
             self.warn(f"{self.model.name} cannot hold replies to a grammar; they were not constrained.")
-        config = EpisodeConfig(
-            question=self.question,
-            options=self.options,
-            output_schema=self.output_schema,
-            frame_count=len(self.video.table),
-            fps=self.video.info.fps,
-            duration_seconds=self.video.info.duration_seconds,
-            tools=tuple(tool.spec for tool in tools),
+        config = self._config(
+            tools,
             limits=self.limits.model_copy(update={"turns": turns, "frames": plan.frames}),
-            prompts=prompt_profile(profile.prompts),
-            calling=calling,
             constrain=constrain,
             thinking_characters=self.settings.thinking_characters,
             min_calls=min_calls,
@@ -297,6 +289,29 @@ class Run:
         )
         self.emit(EpisodeStarted(config=config))
         return Episode(config, check_answer=self._check_answer)
+
+    def _config(self, tools: Sequence[Tool[Any]], **planned: Any) -> EpisodeConfig:
+        profile = self.model.profile
+        return EpisodeConfig(
+            question=self.question,
+            options=self.options,
+            output_schema=self.output_schema,
+            frame_count=len(self.video.table),
+            fps=self.video.info.fps,
+            duration_seconds=self.video.info.duration_seconds,
+            tools=tuple(tool.spec for tool in tools),
+            prompts=prompt_profile(profile.prompts),
+            calling=self.settings.tool_calling if profile.native_tools else "tags",
+            **planned,
+        )
+
+    def _opening(self, tools: Sequence[Tool[Any]]) -> str:
+        """All that an Episode's first request says beside its frames, native tools included."""
+        episode = Episode(self._config(tools))
+        step = episode.start(())
+        native = step.tools if isinstance(step, AskModel) else ()
+        said = [message.text for message in episode.messages]
+        return "\n".join([*said, *(tool.model_dump_json() for tool in native)])
 
     async def drive(self, episode: Episode, frames: Sequence[EncodedFrame]) -> Conclusion:
         """Play an Episode to its end with this run's model and tools."""
