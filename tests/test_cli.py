@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from videobrain.testing import FakeServer, make_video
+from videobrain.testing import FakeServer, Fault, make_video
 
 ANSWER = "<thinking>The frames suffice.</thinking>\n<answer>{}</answer>"
 
@@ -72,6 +72,18 @@ def test_ask_with_options_json_report_and_trace(run: Run, video: Path) -> None:
         assert "sk-secret-1" not in (run.home / written).read_text()
 
 
+def test_the_command_line_wins_over_the_environment_on_constraining(run: Run, video: Path) -> None:
+    constrained = []
+    for flags in (["--no-constrain"], ["--constrain"], []):
+        with FakeServer([ANSWER.format("red")]) as server:
+            run(
+                "ask", video, "Which?", *flags, "--base-url", server.base_url,
+                OPENAI_API_KEY="k", VIDEOBRAIN_CONSTRAIN_REPLIES="0" if "--constrain" in flags else "1",
+            )  # fmt: skip
+            constrained.append("structured_outputs" in server.requests[0])
+    assert constrained == [False, True, True]
+
+
 def test_a_run_without_an_answer_fails(run: Run, video: Path) -> None:
     with FakeServer(["nonsense"] * 2) as server:
         done = run(
@@ -99,6 +111,32 @@ def test_errors_are_one_line_that_says_what_to_do(run: Run, video: Path) -> None
     with FakeServer([]) as server:
         said = fails(1, "ask", video, "Which?", "-m", "openai:other", "--base-url", server.base_url, OPENAI_API_KEY="k")
     assert "other" in said
+
+
+def test_a_failed_run_keeps_its_record(run: Run, video: Path) -> None:
+    call = (
+        '<thinking>x</thinking><tool_call>{"name": "uniform_sample", "arguments": {"start_frame": 0, "end_frame": 9}}'
+    )
+    with FakeServer([call + "</tool_call>", Fault.context_length()]) as server:
+        done = run(
+            "ask", video, "Which?", "--trace", "t.jsonl", "--report", "r.html", "--base-url", server.base_url, expect=1,
+            OPENAI_API_KEY="k",
+        )  # fmt: skip
+    assert "--max-model-len" in done.stderr
+    assert "uniform_sample" in (run.home / "r.html").read_text()
+    run("report", "t.jsonl")
+
+
+def test_files_that_cannot_be_written(run: Run, video: Path, tiny_random_encoder: Path) -> None:
+    (run.home / "file").write_text("")
+    place = run.home / "file" / "r.html"
+    for option in ("--report", "--trace"):
+        done = run(
+            "ask", video, "Which?", option, place, "--base-url", "http://127.0.0.1:9/v1", expect=2, OPENAI_API_KEY="k"
+        )
+        assert f"{place} cannot be written" in done.stderr
+    kept = run("index", video, "--encoder", tiny_random_encoder, expect=1, VIDEOBRAIN_CACHE_DIR=str(run.home / "file"))
+    assert "VIDEOBRAIN_CACHE_DIR" in kept.stderr
 
 
 def test_usage_errors(run: Run) -> None:
@@ -132,7 +170,8 @@ def test_doctor(run: Run) -> None:
     assert found["model"]["state"] == "ok"
     assert {"python", "decoder", "device", "encoder", "cache"} <= found.keys()
     away = run("doctor", "--base-url", "http://127.0.0.1:9/v1", expect=1, OPENAI_API_KEY="k", VIDEOBRAIN_RETRIES="0")
-    assert "vllm serve" in away.stdout or "127.0.0.1:9" in away.stdout
+    assert "vllm serve" in away.stdout
+    assert "vllm serve" in run("doctor").stdout  # nothing is configured
 
 
 @pytest.mark.timeout(240)

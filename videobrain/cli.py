@@ -5,16 +5,20 @@ Exit status: 0 done, 1 the run failed, 2 bad usage or input.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from videobrain.agent import Trace
     from videobrain.result import Answer
 
 T = TypeVar("T")
@@ -55,7 +59,10 @@ def ask(
     max_frames: Annotated[int | None, typer.Option(min=1, help="Frames shown in all.")] = None,
     max_corrections: Annotated[int | None, typer.Option(min=0, help="Ill-formed replies that are corrected.")] = None,
     max_seconds: Annotated[float | None, typer.Option(min=0.001, help="Time of the run.")] = None,
-    constrain: Annotated[bool, typer.Option(help="Hold replies to the grammar (vLLM and local: models).")] = False,
+    constrain: Annotated[
+        bool | None,
+        typer.Option("--constrain/--no-constrain", help="Hold replies to the grammar (vLLM and local: models)."),
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the run as an HTML page.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Write the run's trace (JSON lines).")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the conversation on stderr.")] = False,
@@ -84,7 +91,7 @@ def ask(
         encoder=encoder,
         strategy=VideoBrainStrategy(min_calls=min_calls) if min_calls else strategy,
         limits=Limits(**{name: value for name, value in given.items() if value is not None}),
-        settings=_settings(constrain_replies=True if constrain else None),
+        settings=_settings(constrain_replies=constrain),
     )
 
     async def run() -> Answer:
@@ -92,14 +99,11 @@ def ask(
             async with brain:
                 return await brain.ask(video, question, options=option or None, on_event=display)
 
-    answer = _run(run())
-    try:
-        if trace is not None:
-            answer.trace.save(trace)
-        if report is not None:
-            answer.save_report(report)
-    except OSError as error:  # the answer is there all the same
-        _tell(f"warning: {error.filename} cannot be written: {error.strerror}")
+    for path in (trace, report):
+        if path is not None:
+            _check_writable(path)  # before the run is paid for
+    answer = _run(run(), on_failure=lambda record: _keep_record(record, trace, report))
+    kept = _keep_record(answer.trace, trace, report)
     if as_json:
         _print(answer.model_dump_json())
     else:
@@ -109,8 +113,30 @@ def ask(
         if answer.choice and option:
             text = f"{answer.choice}. {option[ord(answer.choice) - ord('A')]}"
         _print(text)
-    if answer.stop_reason != "answered":
+    if answer.stop_reason != "answered" or not kept:
         raise typer.Exit(1)
+
+
+def _check_writable(path: Path) -> None:
+    """Fail where a file cannot be written, as far as can be told without writing it."""
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not place.is_dir() or not os.access(place, os.W_OK):
+        _fail(f"{path} cannot be written. Name a file in a directory that you may write to.", 2)
+
+
+def _keep_record(record: Trace, trace: Path | None, report: Path | None) -> bool:
+    """Write the run's trace and report where they are wanted; whether all that was wanted is written."""
+    from videobrain.report import save_report
+
+    kept = True
+    for path, write in ((trace, record.save), (report, lambda path: save_report(record, path))):
+        if path is not None:
+            try:
+                write(path)
+            except OSError as error:
+                _tell(f"error: {path} cannot be written: {error.strerror or error}")
+                kept = False
+    return kept
 
 
 @app.command()
@@ -132,24 +158,33 @@ def index(
 
 
 def _index_video(video: str, encoder: str | None, quiet: bool, as_json: bool) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from videobrain.brain import VideoBrain
+    from videobrain.index import IndexStore
 
     brain = VideoBrain(encoder=encoder)
 
-    async def run() -> int:
-        with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
-            task = progress.add_task("embedding frames", total=None)
+    async def run() -> tuple[int, Path]:
+        with _embedding_progress(quiet) as progress:
             async with brain:
-                built = await brain.index(
-                    video, progress=lambda done, total: progress.update(task, completed=done, total=total)
-                )
-                return len(built)
+                built = await brain.index(video, progress=progress)
+                store = IndexStore(brain.settings)
+                return len(built), store.path(built.video.key, built.encoder.fingerprint)
 
-    frames = _run(run())
+    frames, path = _run(run())
+    if not path.is_file():
+        _fail(f"The index cannot be kept in {path.parent}. Name another place in VIDEOBRAIN_CACHE_DIR.", 1)
     _print(json.dumps({"video": video, "frames": frames}) if as_json else f"{frames} frames of {video} are embedded.")
+
+
+@contextmanager
+def _embedding_progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr that comes with the first frame that has to be embedded."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty(), transient=True) as bars:
+        task = bars.add_task("embedding frames", total=None, visible=False)
+        yield lambda done, total: bars.update(task, completed=done, total=total, visible=done < total)
 
 
 def _index_store(clear: bool, as_json: bool) -> None:
@@ -166,7 +201,9 @@ def _index_store(clear: bool, as_json: bool) -> None:
         _print(f"{len(entries)} indexes deleted.")
     else:
         for entry in entries:
-            _print(str(entry))
+            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used_seconds))
+            size = f"{entry.size_bytes / 2**20:.1f} MiB"
+            _print(f"{used}  {entry.frames:>7} frames  {size:>10}  {entry.video or '(damaged)'}  {entry.encoder}")
         _tell(f"{len(entries)} indexes in {Settings().cache_dir}")
 
 
@@ -177,6 +214,7 @@ def search(
     start: Annotated[float, typer.Option(min=0, help="Begin of the range in seconds.")] = 0,
     end: Annotated[float | None, typer.Option(min=0, help="End of the range in seconds.")] = None,
     encoder: Encoder = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Find the frames that best match a few words."""
@@ -188,9 +226,10 @@ def search(
     brain = VideoBrain(encoder=encoder)
 
     async def run() -> list[Any]:
-        async with brain:
-            video = sources[0] if len(sources) == 1 else sources
-            return await brain.search(video, query, k=k, start_seconds=start, end_seconds=end)
+        with _embedding_progress(quiet) as progress:
+            async with brain:
+                video = sources[0] if len(sources) == 1 else sources
+                return await brain.search(video, query, k=k, start_seconds=start, end_seconds=end, progress=progress)
 
     hits = _run(run())
     if as_json:
@@ -290,18 +329,23 @@ def _settings(**given: Any) -> Any:
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end; an error of ours becomes one line and an exit status."""
+def _run(work: Coroutine[Any, Any, T], *, on_failure: Callable[[Trace], object] | None = None) -> T:
+    """Run to the end; an error of ours becomes one line and an exit status.
+
+    Args:
+        work: What is done.
+        on_failure: Given the trace of a run that failed.
+    """
     import asyncio
 
     from videobrain.errors import InputError, VideoBrainError
 
     try:
         return asyncio.run(work)
-    except InputError as error:
-        _fail(str(error), 2)
     except VideoBrainError as error:
-        _fail(str(error), 1)
+        if on_failure is not None and error.trace is not None:
+            on_failure(error.trace)
+        _fail(str(error), 2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
 
@@ -325,6 +369,9 @@ def main() -> None:
 
     from videobrain.errors import InputError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an answer may not fit the terminal's encoding
     try:
         app()
     except InputError as error:  # raised before anything ran, such as by a wrong model string
