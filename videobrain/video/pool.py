@@ -126,7 +126,10 @@ class VideoPool:
     async def run(self, job: Job, work: Callable[[Job], T]) -> T:
         """Run blocking `work` in one of the pool's threads."""
         if self._closed:
-            raise VideoError("The video pool is closed.")
+            raise VideoError(
+                "The video pool is closed.",
+                hint="Use VideoBrain with `async with`, and its videos and indexes within it.",
+            )
         self._jobs.add(job)
         try:
             return await run_job(job, lambda: work(job), limiter=self._limiter)
