@@ -3,8 +3,9 @@
     python -m tests.benchmarks.clip_sample [VIDEO] [--encoder NAME]
 
 The reference opens the video anew at each call, decodes 128 candidates and embeds them one by one (256 above 20,000
-frames). Ours searches an index that is warm, then decodes the frames it found, which it has not shown before. Both give
-four JPEGs. Without an encoder named, a ViT-B/16 with random weights stands in: it costs what a trained one does.
+frames). Ours is the tool, called as a run calls it: it searches an index that is warm, then decodes the frames that it
+found, which it has not shown before. Both give four JPEGs. Without an encoder named, a ViT-B/16 with random weights
+stands in: it costs what a trained one does.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import numpy as np
 
 from tests.benchmarks.machine import describe
 from tests.benchmarks.models import TEN_MINUTES, VIT_B_16, save_model
-from videobrain.index import FrameIndex, OpenClipEncoder, SharedEncoder
+from tests.benchmarks.tools import tool_context
+from videobrain.index import FrameHit, FrameIndex, OpenClipEncoder, SharedEncoder
 from videobrain.settings import Settings
+from videobrain.tools import clip_sample
 from videobrain.video import FRAME_SIZES, EncodedFrame, Frame, VideoPool, evenly_spaced
 from videobrain.video.frame import resize
 
@@ -55,14 +58,22 @@ async def compare(path: Path, encoder: OpenClipEncoder, settings: Settings) -> b
         await index.build()
         print(f"building the index, once: {time.perf_counter() - begun:.1f} s, {len(index)} frames")
 
-        searches, calls, references = [], [], []
-        for number, prompt in enumerate(PROMPTS):
+        searches: list[float] = []
+        calls, references = [], []
+
+        async def search(query: str, *, k: int, start_frame: int, end_frame: int | None) -> list[FrameHit]:
             begun = time.perf_counter()
-            hits = await index.search(prompt)
-            searched = time.perf_counter()
-            await video.encoded([hit.frame_index for hit in hits], size=FRAME_SIZES[0])
-            searches.append(searched - begun)
+            hits = await index.search(query, k=k, start_frame=start_frame, end_frame=end_frame)
+            searches.append(time.perf_counter() - begun)
+            return hits
+
+        context = tool_context(video, search=search)
+        for number, prompt in enumerate(PROMPTS):
+            call = {"start_frame": 0, "end_frame": len(video.table), "prompt": prompt}
+            begun = time.perf_counter()
+            result = await clip_sample.run(context, call, timeout_seconds=60)
             calls.append(time.perf_counter() - begun)
+            assert len(result.frames) == 4
             if number < REFERENCE_CALLS:
                 begun = time.perf_counter()
                 await anyio.to_thread.run_sync(reference, path, encoder, prompt)

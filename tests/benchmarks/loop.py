@@ -1,4 +1,4 @@
-"""What the loop itself costs per turn at 56 frames: the Episode, the events, and the request's body.
+"""What the loop itself costs per turn, up to 56 frames: the Episode, the events, and the request's body.
 
     python -m tests.benchmarks.loop [VIDEO]
 
@@ -27,6 +27,8 @@ from videobrain.models.wire import ImageParts, request_body
 from videobrain.testing import ScriptedModel
 
 RUNS = 20
+FULL = 48
+"""Frames from which on a request is a full one: those of the paper's last two turns."""
 TARGET = 5e-3
 
 
@@ -56,7 +58,7 @@ def script(run: int) -> list[str]:
 
 
 async def measure(path: Path) -> bool:
-    turns: list[float] = []
+    turns: list[tuple[int, float]] = []
     frames = 0
     with tempfile.TemporaryDirectory() as cache:
         settings = Settings(cache_dir=Path(cache), warm_index=False)
@@ -64,19 +66,24 @@ async def measure(path: Path) -> bool:
             model = WiredModel(script(run))
             async with VideoBrain(model, settings=settings) as brain:
                 marks: list[tuple[str, float]] = []
+                sent: list[int] = []
 
-                def note(event: Event, marks: list[tuple[str, float]] = marks) -> None:
+                def note(event: Event, marks: list[tuple[str, float]] = marks, sent: list[int] = sent) -> None:
                     marks.append((event.kind, time.perf_counter()))
+                    if event.kind == "request_started":
+                        sent.append(event.frames)
 
                 answer = await brain.ask(path, "What happens?", on_event=note)
             frames = answer.usage.frames
             if run:  # the first pays for imports
-                turns += _own_time(marks, model.asked)
-    mean, worst = statistics.mean(turns), max(turns)
+                turns += zip(sent, _own_time(marks, model.asked), strict=True)
+    full = [seconds for sent_frames, seconds in turns if sent_frames >= FULL]
     print(f"{RUNS} runs of 6 turns and {frames} frames: the loop's own time per turn")
-    print(f"mean {1e3 * mean:.2f} ms, median {1e3 * statistics.median(turns):.2f} ms, worst {1e3 * worst:.2f} ms")
-    print(f"target at most {1e3 * TARGET:.0f} ms in the mean")
-    return mean <= TARGET
+    for name, times in (("all turns", [seconds for _, seconds in turns]), (f"turns of {FULL} frames and more", full)):
+        mean, median, worst = (1e3 * figure(times) for figure in (statistics.mean, statistics.median, max))
+        print(f"{name}: mean {mean:.2f} ms, median {median:.2f} ms, worst {worst:.2f} ms ({len(times)} turns)")
+    print(f"target at most {1e3 * TARGET:.0f} ms in the mean of the turns of {FULL} frames and more")
+    return statistics.mean(full) <= TARGET
 
 
 def _own_time(marks: list[tuple[str, float]], asked: list[float]) -> list[float]:
