@@ -38,7 +38,7 @@ from videobrain import (
     tool,
 )
 from videobrain.agent import Run
-from videobrain.errors import ModelServerError, TraceError, VideoNotFoundError
+from videobrain.errors import ModelConnectionError, ModelServerError, TraceError, VideoNotFoundError
 from videobrain.models import ChatReply, ChatRequest, ModelEvent, NativeToolCall
 from videobrain.report import render_report
 from videobrain.testing import FakeServer, Fault, ScriptedModel, make_video, read_frame_index
@@ -427,62 +427,6 @@ async def test_seconds_cut_a_hanging_request(video: Path, settings: Settings) ->
 
 
 @pytest.mark.anyio
-async def test_cancelling_at_any_event_leaves_nothing_behind(video: Path, settings: Settings, tmp_path: Path) -> None:
-    def script() -> list[str]:
-        return [
-            call("uniform_sample", start_frame=100, end_frame=200),
-            "nonsense",
-            call("clip_sample", start_frame=0, end_frame=400, prompt="blue"),
-            ANSWER,
-        ]
-
-    kinds = await _run_and_cancel_at(None, video, settings, script())
-    assert len(kinds) > 20
-    before, tasks = _open_files(), len(asyncio.all_tasks())
-    for position in range(len(kinds)):
-        fresh = settings.model_copy(update={"cache_dir": tmp_path / f"cache-{position}"})
-        began = time.monotonic()
-        seen = await _run_and_cancel_at(position, video, fresh, script())
-        assert time.monotonic() - began < 8
-        assert seen[: position + 1] == kinds[: position + 1]
-        aside = [path for path in fresh.cache_dir.rglob("*") if path.suffix in (".tmp", ".part")]
-        assert aside == []
-    assert _open_files() <= before + 2
-    assert len(asyncio.all_tasks()) == tasks
-
-
-async def _run_and_cancel_at(position: int | None, video: Path, settings: Settings, script: list[str]) -> list[str]:
-    """Ask, cancel at the event of this position, wait for the end; gives the kinds of events seen."""
-    kinds: list[str] = []
-    encoder = ColourEncoder(seconds=0.01)
-
-    def watch(event: Event) -> None:
-        kinds.append(event.kind)
-        if position is not None and len(kinds) == position + 1:
-            task.cancel()
-
-    async def work() -> Answer:
-        async with VideoBrain(ScriptedModel(script), encoder=encoder, settings=settings) as brain:
-            return await brain.ask(video, "What?", on_event=watch)
-
-    task = asyncio.create_task(work())
-    done, _ = await asyncio.wait([task], timeout=10)
-    assert done
-    if position is None:
-        task.result()
-    elif kinds[-1] != "finished":
-        assert task.cancelled()
-    await anyio.sleep(0.05)
-    assert not encoder.working
-    return kinds
-
-
-def _open_files() -> int:
-    proc = Path("/proc/self/fd")
-    return len(list(proc.iterdir())) if proc.is_dir() else 0
-
-
-@pytest.mark.anyio
 async def test_no_callback_holds_the_event_loop(
     videos: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -634,6 +578,17 @@ async def test_text_that_is_no_unicode_is_mended(settings: Settings, tmp_path: P
     assert Trace.load(answer.trace.save(tmp_path / "t.jsonl")).replay()
     answer.model_dump_json()
     render_report(answer.trace)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_is_away_is_seen_to_be_retried(video: Path, settings: Settings) -> None:
+    events: list[Event] = []
+    away = settings.model_copy(update={"retries": 2})
+    brain = VideoBrain("openai:m", base_url="http://127.0.0.1:9/v1", api_key="none", settings=away)
+    with pytest.raises(ModelConnectionError):
+        await brain.ask(video, "What?", on_event=events.append)
+    assert [event.kind for event in events].count("request_retrying") == 2
+    assert events[-1].kind == "failed"
 
 
 async def _closed(server: FakeServer) -> None:

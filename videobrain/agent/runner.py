@@ -152,7 +152,7 @@ class Run:
 
     async def plan(self, *, initial_frames: int, tools: Sequence[Tool[Any]]) -> FramePlan:
         """Choose the frame size and counts of the run. Call it once, before frames are asked for."""
-        capacity = await self.model.capacity()
+        capacity = await self.model.capacity(on_event=self._on_model_event)
         plan = plan_frames(
             width=self.video.info.width,
             height=self.video.info.height,

@@ -58,7 +58,7 @@ class LocalModel:
         """What the model can do; exact once `capacity()` has loaded it."""
         return self._profile
 
-    async def capacity(self) -> ModelCapacity:
+    async def capacity(self, *, on_event: Callable[[ModelEvent], None] | None = None) -> ModelCapacity:
         """Load the model where that is not done yet, and say how long its context is.
 
         Raises:

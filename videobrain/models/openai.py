@@ -96,7 +96,7 @@ class OpenAIModel:
         """What the model can do, as far as it is known by now."""
         return self._profile
 
-    async def capacity(self) -> ModelCapacity:
+    async def capacity(self, *, on_event: Callable[[ModelEvent], None] | None = None) -> ModelCapacity:
         """Ask the server which models it serves and how long a context they have.
 
         Raises:
@@ -104,7 +104,7 @@ class OpenAIModel:
             UnknownModelError: The server is vLLM and does not serve the model.
             ModelError: The server cannot be reached, or refuses.
         """
-        return await self._known_capacity(None, None)
+        return await self._known_capacity(None, on_event)
 
     async def complete(
         self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None

@@ -69,8 +69,12 @@ class ChatModel(Protocol):
     def profile(self) -> ModelProfile:
         """What the model can do."""
 
-    async def capacity(self) -> ModelCapacity:
-        """Start or reach the model and say what it takes. Called once before the first request of each run; cached."""
+    async def capacity(self, *, on_event: Callable[[ModelEvent], None] | None = None) -> ModelCapacity:
+        """Start or reach the model and say what it takes. Called once before the first request of each run; cached.
+
+        Args:
+            on_event: Called on the event loop for retries.
+        """
 
     async def complete(
         self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None

@@ -80,7 +80,7 @@ class ManagedVLLM:
         """Address of the server's OpenAI-compatible interface; None while it does not serve."""
         return self._base_url if self._client is not None else None
 
-    async def capacity(self) -> ModelCapacity:
+    async def capacity(self, *, on_event: Callable[[ModelEvent], None] | None = None) -> ModelCapacity:
         """Start the server where it does not run, and ask it what it takes.
 
         Raises:
@@ -89,7 +89,7 @@ class ManagedVLLM:
             ConfigurationError: The command or its arguments cannot be parsed.
         """
         client, _ = await self._running()
-        return await client.capacity()
+        return await client.capacity(on_event=on_event)
 
     async def complete(
         self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None

@@ -59,7 +59,7 @@ class ScriptedModel:
         """As given."""
         return self._profile
 
-    async def capacity(self) -> ModelCapacity:
+    async def capacity(self, *, on_event: Callable[[ModelEvent], None] | None = None) -> ModelCapacity:
         """As given."""
         return self._capacity
 
