@@ -7,12 +7,13 @@ without a hub. Demonstrations and tests use it with constrained replies, which e
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from videobrain.errors import MissingDependencyError
 
-_SPECIAL_TOKENS = (
+SPECIAL_TOKENS = (
     "<|endoftext|>",
     "<|im_start|>",
     "<|im_end|>",
@@ -22,9 +23,7 @@ _SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 # Ordinary tokens, since special ones would be lost when a reply is decoded.
-_TAGS = tuple(
-    f"<{slash}{name}>" for name in ("thinking", "tool_call", "answer", "tool_response") for slash in ("", "/")
-)
+TAGS = tuple(f"<{slash}{name}>" for name in ("thinking", "tool_call", "answer", "tool_response") for slash in ("", "/"))
 _PHRASES = (
     "you see frames of a video with the index and the time of each frame",
     "think about what they show and whether they suffice to answer the question",
@@ -41,7 +40,7 @@ _CALLS = (
 )
 _SENTENCE_MARKS = (".", ",", "?", "!")
 
-_CHAT_TEMPLATE = """\
+CHAT_TEMPLATE = """\
 {%- set functions -%}
 {%- if tools -%}
 You may call these functions:
@@ -101,7 +100,7 @@ def make_tiny_random_model(path: str | os.PathLike[str], *, seed: int = 0) -> Pa
             "Making a tiny random model needs torch and transformers.", extra="local"
         ) from error
 
-    tokenizer = _tokenizer()
+    tokenizer = make_tokenizer([" ".join(_PHRASES), *_CALLS] * 4, vocab_size=1200)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = transformers.Qwen3VLForConditionalGeneration(_config(tokenizer))
@@ -112,16 +111,7 @@ def make_tiny_random_model(path: str | os.PathLike[str], *, seed: int = 0) -> Pa
     model.generation_config = transformers.GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    pixels: dict[str, Any] = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
-    pixels |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    processor = transformers.Qwen3VLProcessor(
-        image_processor=transformers.Qwen2VLImageProcessor(
-            size={"shortest_edge": 64 * 64, "longest_edge": 1024 * 1024}, **pixels
-        ),
-        tokenizer=tokenizer,
-        video_processor=transformers.Qwen3VLVideoProcessor(**pixels),
-        chat_template=_CHAT_TEMPLATE,
-    )
+    processor = make_processor(tokenizer, patch_size=16, merge_size=2, fewest_pixels=64 * 64, most_pixels=1024 * 1024)
     target = Path(path)
     target.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(target)
@@ -129,30 +119,65 @@ def make_tiny_random_model(path: str | os.PathLike[str], *, seed: int = 0) -> Pa
     return target
 
 
-def _tokenizer() -> Any:
-    """A byte-level BPE tokenizer: any text can be written, each digit is a token, and so is each tag."""
+def make_processor(tokenizer: Any, *, patch_size: int, merge_size: int, fewest_pixels: int, most_pixels: int) -> Any:
+    """A Qwen3-VL processor with the chat template of the tiny models.
+
+    Args:
+        tokenizer: From `make_tokenizer`.
+        patch_size: Side of a patch in pixels.
+        merge_size: Patches along the side of one image token.
+        fewest_pixels: Images of fewer pixels are enlarged.
+        most_pixels: Images of more pixels are reduced.
+    """
+    import transformers
+
+    pixels: dict[str, Any] = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": 2}
+    pixels |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    return transformers.Qwen3VLProcessor(
+        image_processor=transformers.Qwen2VLImageProcessor(
+            size={"shortest_edge": fewest_pixels, "longest_edge": most_pixels}, **pixels
+        ),
+        tokenizer=tokenizer,
+        video_processor=transformers.Qwen3VLVideoProcessor(**pixels),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def make_tokenizer(
+    texts: Iterable[str], *, vocab_size: int, phrases: Sequence[str] = (), model_max_length: int = 32768
+) -> Any:
+    """A byte-level BPE tokenizer: any text can be written, each digit is a token, and so is each tag.
+
+    Args:
+        texts: What the merges are learnt from.
+        vocab_size: Tokens at the most, tags, phrases and special tokens apart.
+        phrases: Texts that are one token each.
+        model_max_length: Context of the model in tokens.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\p{N}| ?[\p{L}_]+| ?[^\s\p{L}\p{N}_]+|\s+"), behavior="isolated"),
+            pre_tokenizers.Split(
+                Regex(r"\p{N}|[,:] (?!\p{L})| ?[\p{L}_]+| ?[^\s\p{L}\p{N}_]+|\s+"), behavior="isolated"
+            ),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=1200, initial_alphabet=alphabet, show_progress=False)
-    bpe.train_from_iterator([" ".join(_PHRASES), *_CALLS] * 4, trainer)
-    bpe.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in _TAGS])
-    bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in _SPECIAL_TOKENS])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False)
+    bpe.train_from_iterator(texts, trainer)
+    bpe.add_tokens([AddedToken(text, special=False, normalized=False) for text in (*TAGS, *phrases)])
+    bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        chat_template=_CHAT_TEMPLATE,
-        model_max_length=32768,
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=model_max_length,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
@@ -162,7 +187,7 @@ def _config(tokenizer: Any) -> Any:
     """A shape that vLLM's CPU kernels take too: a head dimension of 32, no token id without a token."""
     from transformers import Qwen3VLConfig
 
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in _SPECIAL_TOKENS}
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     return Qwen3VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
@@ -208,6 +233,6 @@ def _config(tokenizer: Any) -> Any:
 def _spoken(tokenizer: Any) -> set[int]:
     """Token ids that the model may prefer; without a grammar it may also end its reply."""
     words = {word for phrase in _PHRASES for word in phrase.split()}
-    texts = {f" {word}" for word in words} | set("0123456789") | set(_SENTENCE_MARKS) | set(_TAGS)
+    texts = {f" {word}" for word in words} | set("0123456789") | set(_SENTENCE_MARKS) | set(TAGS)
     spoken = {ids[0] for text in texts if len(ids := tokenizer.encode(text, add_special_tokens=False)) == 1}
     return spoken | {tokenizer.eos_token_id}

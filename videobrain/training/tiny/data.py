@@ -1,0 +1,222 @@
+"""What the tiny model learns from: pictures with captions, look-ups by frame number, and an oracle's trajectories.
+
+Every batch follows from its stage, a seed and its number alone, so that training resumes without a trace and any
+number of workers makes the same batches.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from videobrain.agent import Episode, EpisodeConfig
+from videobrain.agent.prompts import COMPACT
+from videobrain.limits import Limits
+from videobrain.models import ChatReply
+from videobrain.training.tiny.model import collate, fit_frame
+from videobrain.training.tiny.oracle import play
+from videobrain.training.tokens import ConversationTokenizer
+from videobrain.video import EncodedFrame, evenly_spaced
+from videobrain.video.frame import Frame, Pixels
+from videobrain.world import FrameState, Split, World, caption, draw_state, still
+from videobrain.world.scenario import Background
+
+if TYPE_CHECKING:
+    from videobrain.training.tiny.model import Batch
+
+StageName = Literal["captions", "lookup", "trajectories"]
+
+_JPEG_QUALITIES = (40, 95)
+_BACKGROUNDS, _KEPT = 64, 16
+"""Backgrounds of pictures, and the batches in a row that share them: drawing one costs more than all else."""
+_SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
+"""Frames of single-shot prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sequence to be trained on.
+
+    Attributes:
+        input_ids: Token ids.
+        sampled: Which of them are trained.
+        frames: Its frames in the model's size, in order.
+    """
+
+    input_ids: npt.NDArray[np.int64]
+    sampled: npt.NDArray[np.bool_]
+    frames: list[Pixels]
+
+
+class ExampleMaker:
+    """Makes examples of every stage.
+
+    Args:
+        processor: From `make_tiny_processor`.
+        split: Which part of the world they show.
+    """
+
+    def __init__(self, processor: Any, *, split: Split = "train") -> None:
+        self._tokenizer = processor.tokenizer
+        self._tokenize = ConversationTokenizer(processor)
+        self._split = split
+        ids = self._tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
+        self._image = [ids[0], *[ids[1]] * self._tokenize.image_tokens(128, 128), ids[2]]
+        self.image_token: int = ids[1]
+        self.pad_token: int = self._tokenizer.pad_token_id
+
+    def captions(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
+        """Pictures with their captions, one after the other: perception alone, with the words next to what they say."""
+        states = self._stills(rng, count, backgrounds)
+        ids: list[int] = []
+        sampled: list[bool] = []
+        numbers = _numbers(rng, count)
+        for number, state in zip(numbers, states, strict=True):
+            label = COMPACT.frame_label.format(frame_index=number, timestamp=number / 10)
+            before = [*self._ids(label), *self._image]
+            said = self._ids(f" {caption(state)}")
+            ids += before + said
+            sampled += [False] * len(before) + [True] * len(said)
+        return Example(np.array(ids), np.array(sampled), [shown(state, rng) for state in states])
+
+    def lookup(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
+        """Labelled frames, then what some of them show, asked for by number in any order."""
+        states = self._stills(rng, count, backgrounds)
+        numbers = _numbers(rng, count)
+        by_number = dict(zip(numbers, states, strict=True))
+        asked = rng.sample(numbers, k=rng.randint(max(1, count // 2), count))
+        if rng.random() < 0.3:
+            asked = sorted(asked)
+        question = f"What do frames {', '.join(map(str, asked))} show?"
+        said = ", ".join(f"{number} {caption(by_number[number])}" for number in asked)
+        frames = [encoded(Frame(number, number / 10, draw_state(state)), rng) for number, state in by_number.items()]
+        total = max(numbers) + rng.randint(1, 100)
+        episode = Episode(
+            EpisodeConfig(
+                question=question,
+                frame_count=total,
+                fps=10,
+                duration_seconds=total / 10,
+                prompts=COMPACT,
+                limits=Limits(turns=1, frames=max(128, count)),
+            )
+        )
+        episode.start(frames)
+        episode.reply(ChatReply(text=f"<thinking>{said}.</thinking>\n<answer>{caption(by_number[asked[-1]])}</answer>"))
+        return self.of_episode(episode)
+
+    def trajectory(self, rng: random.Random, world: World, number: int) -> Example:
+        """The oracle's run on one question of a video, with tools or, now and then, in a single shot."""
+        question = world.questions[number]
+        cache: dict[int, EncodedFrame] = {}
+
+        def look(frames: Sequence[int]) -> list[EncodedFrame]:
+            for frame in frames:
+                if frame not in cache:  # a frame that is shown again is the same one
+                    cache[frame] = encoded(Frame(frame, frame / 10, world.draw(frame)), rng)
+            return [cache[frame] for frame in frames]
+
+        single = rng.choice(_SINGLE_SHOT) if rng.random() < 0.2 else None
+        return self.of_episode(play(world, question, look, rng, single_shot=single))
+
+    def of_episode(self, episode: Episode) -> Example:
+        """A finished episode as an example."""
+        tokens = self._tokenize(episode.messages)
+        frames = [fit_frame(decoded(frame)) for frame in tokens.frames]
+        return Example(np.array(tokens.input_ids), np.array(tokens.sampled), frames)
+
+    def batch(self, examples: Sequence[Example]) -> Batch:
+        """Examples as a batch."""
+        return collate(
+            [(example.input_ids, example.sampled) for example in examples],
+            [frame for example in examples for frame in example.frames],
+            image_token=self.image_token,
+            pad_token=self.pad_token,
+        )
+
+    def _stills(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> list[FrameState]:
+        states = [still(rng, self._split) for _ in range(count)]
+        return [
+            FrameState(Background(state.background.pattern, rng.choice(backgrounds)), state.screen, state.sights)
+            for state in states
+        ]
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a stage, for torch's DataLoader.
+
+    Attributes:
+        maker: Makes the examples.
+        stage: Which examples.
+        frames: About as many frames in a batch.
+        seed: Seed of all batches.
+    """
+
+    maker: ExampleMaker
+    stage: StageName
+    frames: int
+    seed: int
+
+    def __getitem__(self, number: int) -> Batch:
+        rng = random.Random(f"{self.stage}/{self.seed}/{number}")
+        examples: list[Example] = []
+        shared = random.Random(f"{self.seed}/{number // _KEPT}")
+        make = self._maker(rng, [shared.getrandbits(30) for _ in range(_BACKGROUNDS)])
+        while sum(len(example.frames) for example in examples) < self.frames:
+            examples += make()
+        return self.maker.batch(examples)
+
+    def _maker(self, rng: random.Random, backgrounds: Sequence[int]) -> Callable[[], list[Example]]:
+        maker = self.maker
+        match self.stage:
+            case "captions":
+                return lambda: [maker.captions(rng, 8, backgrounds)]
+            case "lookup":
+                count = rng.choice((4, 8, 16, 16, 24))  # of one length, so that little is padded
+                return lambda: [maker.lookup(rng, count, backgrounds)]
+            case "trajectories":
+
+                def of_a_video() -> list[Example]:
+                    world = World(rng.getrandbits(40), split="train")
+                    return [maker.trajectory(rng, world, number) for number in range(len(world.questions))]
+
+                return of_a_video
+
+
+def shown(state: FrameState, rng: random.Random) -> Pixels:
+    """A frame as the model sees it: drawn, compressed, and reduced."""
+    return fit_frame(decoded(encoded(Frame(0, 0.0, draw_state(state)), rng)))
+
+
+def encoded(frame: Frame, rng: random.Random) -> EncodedFrame:
+    """A frame as JPEG, of a quality that stands for the artefacts of the video's own compression."""
+    return EncodedFrame.encode(frame, quality=rng.randint(*_JPEG_QUALITIES))
+
+
+def decoded(frame: EncodedFrame) -> Pixels:
+    """The pixels of a JPEG."""
+    return np.asarray(Image.open(io.BytesIO(frame.jpeg)).convert("RGB"))
+
+
+def _numbers(rng: random.Random, count: int) -> list[int]:
+    """Frame numbers: mostly as evenly spaced ones are, else of a short range or at random."""
+    total = round(10 ** rng.uniform(3, 4.3))
+    chance = rng.random()
+    if chance < 0.5:
+        return evenly_spaced(0, total, count)
+    if chance < 0.75:
+        start = rng.randrange(total)
+        return evenly_spaced(start, start + rng.randint(max(80, count), 200), count)
+    return sorted(rng.sample(range(total), k=count))

@@ -1,0 +1,247 @@
+"""The tiny Qwen3-VL: its shape, and its loss on a batch of equal frames."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from videobrain.models.tiny_random import SPECIAL_TOKENS
+from videobrain.training.tiny.tokenizer import CONTEXT_TOKENS, FRAME_PIXELS, MERGE, PATCH_PIXELS
+from videobrain.video.frame import Pixels
+
+if TYPE_CHECKING:
+    import torch
+
+_GRID = FRAME_PIXELS // PATCH_PIXELS
+FRAME_TOKENS = (_GRID // MERGE) ** 2
+_IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class TinyShape:
+    """Sizes of the model. Attention heads are 32 wide, which vLLM's CPU kernels take."""
+
+    text_hidden: int = 256
+    text_layers: int = 4
+    text_heads: int = 8
+    text_key_heads: int = 4
+    text_inner: int = 640
+    vision_hidden: int = 96
+    vision_layers: int = 3
+    vision_inner: int = 320
+
+
+class Batch(NamedTuple):
+    """Sequences padded on the right, and all their frames."""
+
+    input_ids: torch.Tensor
+    """(batch, length)"""
+    labels: torch.Tensor
+    """(batch, length); the token itself where it is trained, else -100."""
+    position_ids: torch.Tensor
+    """(3, batch, length): time, height and width."""
+    frames: torch.Tensor
+    """(frames, side, side, 3), uint8, in the order of their places."""
+
+
+def make_tiny_model(processor: Any, shape: TinyShape | None = None, *, seed: int = 0) -> Any:
+    """A new model with random weights, in float32.
+
+    Args:
+        processor: From `make_tiny_processor`.
+        shape: Its sizes.
+        seed: Seed of the weights.
+    """
+    import torch
+    import transformers
+
+    shape = shape or TinyShape()
+    tokenizer = processor.tokenizer
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    config = transformers.Qwen3VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": shape.text_hidden,
+            "intermediate_size": shape.text_inner,
+            "num_hidden_layers": shape.text_layers,
+            "num_attention_heads": shape.text_heads,
+            "num_key_value_heads": shape.text_key_heads,
+            "head_dim": 32,
+            "max_position_embeddings": CONTEXT_TOKENS,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [6, 5, 5],
+                "mrope_interleaved": True,
+            },
+            "bos_token_id": None,
+            "eos_token_id": ids["<|im_end|>"],
+            "pad_token_id": ids["<|endoftext|>"],
+            "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": shape.vision_layers,
+            "hidden_size": shape.vision_hidden,
+            "intermediate_size": shape.vision_inner,
+            "num_heads": shape.vision_hidden // 32,
+            "patch_size": PATCH_PIXELS,
+            "spatial_merge_size": MERGE,
+            "temporal_patch_size": 2,
+            "out_hidden_size": shape.text_hidden,
+            "num_position_embeddings": _GRID * _GRID,
+            "deepstack_visual_indexes": [],  # of three layers the last one holds everything
+        },
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = transformers.Qwen3VLForConditionalGeneration(config)
+    model.generation_config = transformers.GenerationConfig(
+        eos_token_id=ids["<|im_end|>"], pad_token_id=ids["<|endoftext|>"], do_sample=False
+    )
+    return model
+
+
+def save_tiny_model(model: Any, processor: Any, path: str | os.PathLike[str]) -> Path:
+    """Write weights as bfloat16 with everything that ``local:`` and ``vllm:`` need; the model itself stays as it is."""
+    import torch
+
+    target = Path(path)
+    target.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
+    before = model.config.dtype
+    model.config.dtype = torch.bfloat16
+    try:
+        model.save_pretrained(target, state_dict=weights)
+    finally:
+        model.config.dtype = before
+    processor.save_pretrained(target)
+    return target
+
+
+def parameters(model: Any) -> int:
+    """Number of weights."""
+    return sum(weights.numel() for weights in model.parameters())
+
+
+def positions(input_ids: npt.NDArray[np.int64], image_token: int) -> npt.NDArray[np.int64]:
+    """M-RoPE positions of one sequence whose images are all `FRAME_TOKENS` long: shape (3, length).
+
+    A word takes one step on all three axes; an image stands at one time, spreads over height and width, and takes as
+    many steps as it is wide.
+    """
+    side = _GRID // MERGE
+    images = input_ids == image_token
+    numbers = np.cumsum(images) - 1  # of image tokens, all images counted through
+    within = numbers % FRAME_TOKENS
+    steps = np.where(images, np.where(within == FRAME_TOKENS - 1, side, 0), 1)
+    start = np.cumsum(steps) - steps
+    found = np.stack([start, start, start])
+    found[1] += np.where(images, within // side, 0)
+    found[2] += np.where(images, within % side, 0)
+    return found.astype(np.int64)
+
+
+def fit_frame(pixels: Pixels) -> Pixels:
+    """A square frame in the model's size, as its image processor reduces it."""
+    from PIL import Image
+
+    if pixels.shape[0] == FRAME_PIXELS:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((FRAME_PIXELS, FRAME_PIXELS), Image.Resampling.BICUBIC))
+
+
+def patches(frames: torch.Tensor) -> torch.Tensor:
+    """Frames as the image processor gives them: (frames * patches, channels * time * patch * patch), in [-1, 1]."""
+    count, blocks = frames.shape[0], _GRID // MERGE
+    scaled = frames.float() / 127.5 - 1
+    cut = scaled.view(count, blocks, MERGE, PATCH_PIXELS, blocks, MERGE, PATCH_PIXELS, 3)
+    ordered = cut.permute(0, 1, 4, 2, 5, 7, 3, 6)  # block by block, within it patch by patch
+    twice = ordered.unsqueeze(6).expand(*ordered.shape[:6], 2, *ordered.shape[6:])  # a picture is two equal moments
+    return twice.reshape(count * _GRID * _GRID, -1)
+
+
+def see(model: Any, frames: torch.Tensor) -> torch.Tensor:
+    """Image tokens of equal frames: what the vision tower gives, several times faster.
+
+    transformers attends within one image after another; images of one size can be a batch.
+
+    Returns:
+        (frames * FRAME_TOKENS, hidden size of the text model)
+    """
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    visual = model.model.visual
+    count, length = frames.shape[0], _GRID * _GRID
+    blocks = _GRID // MERGE
+    order = torch.arange(length, device=frames.device).view(blocks, MERGE, blocks, MERGE).transpose(1, 2).reshape(-1)
+    places = torch.stack([order // _GRID, order % _GRID], dim=1)
+    hidden = visual.patch_embed(patches(frames)).view(count, length, -1)
+    hidden = hidden + visual.pos_embed(order)
+    cosine, sine = visual.rotary_pos_emb(hidden, places)
+    cosine, sine = cosine.view(1, 1, length, -1), sine.view(1, 1, length, -1)
+
+    def turned(vectors: torch.Tensor) -> torch.Tensor:
+        first, second = vectors.chunk(2, dim=-1)
+        return vectors * cosine + torch.cat((-second, first), dim=-1) * sine
+
+    for block in visual.blocks:
+        attention = block.attn
+        mixed = attention.qkv(block.norm1(hidden)).view(count, length, 3, attention.num_heads, -1)
+        query, key, value = mixed.permute(2, 0, 3, 1, 4)
+        looked = scaled_dot_product_attention(
+            turned(query).to(value.dtype), turned(key).to(value.dtype), value, scale=attention.scaling
+        )
+        hidden = hidden + attention.proj(looked.transpose(1, 2).reshape(count, length, -1))
+        hidden = hidden + block.mlp(block.norm2(hidden))
+    seen: torch.Tensor = visual.merger(hidden.view(count * length, -1))
+    return seen
+
+
+def trained_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits before each trained token, and these tokens: (tokens, vocabulary) and (tokens,)."""
+    import torch
+
+    text = model.model.language_model
+    embedded = text.embed_tokens(batch.input_ids)
+    if len(batch.frames):
+        seen = see(model, batch.frames)
+        images = (batch.input_ids == model.config.image_token_id).unsqueeze(-1).expand_as(embedded)
+        embedded = embedded.masked_scatter(images, seen.to(embedded.dtype))
+    # Padding stands at the end, where causal attention never looks: no mask is needed.
+    hidden = text(inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False).last_hidden_state
+    trained = batch.labels[:, 1:] != _IGNORED
+    logits: torch.Tensor = model.lm_head(hidden[:, :-1][trained])
+    return logits.float(), batch.labels[:, 1:][trained]
+
+
+def collate(
+    sequences: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]],
+    frames: list[Pixels],
+    *,
+    image_token: int,
+    pad_token: int,
+) -> Batch:
+    """Sequences of token ids and masks as a batch."""
+    import torch
+
+    length = max(len(ids) for ids, _ in sequences)
+    input_ids = np.full((len(sequences), length), pad_token, dtype=np.int64)
+    labels = np.full((len(sequences), length), _IGNORED, dtype=np.int64)
+    places = np.zeros((3, len(sequences), length), dtype=np.int64)
+    for row, (ids, sampled) in enumerate(sequences):
+        input_ids[row, : len(ids)] = ids
+        labels[row, : len(ids)] = np.where(sampled, ids, _IGNORED)
+        places[:, row, : len(ids)] = positions(ids, image_token)
+    pictures = np.stack(frames) if frames else np.zeros((0, FRAME_PIXELS, FRAME_PIXELS, 3), dtype=np.uint8)
+    return Batch(*(torch.from_numpy(array) for array in (input_ids, labels, places, pictures)))

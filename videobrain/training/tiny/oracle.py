@@ -1,0 +1,173 @@
+"""The oracle: plays questions of the synthetic world by the rules of the protocol, knowing the truth.
+
+It looks before it speaks: its thinking names for each frame what the frame shows of what is asked, and a conclusion.
+So a small model need not see sixteen frames at once; it looks at one after the other and reads what it has written.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from videobrain.agent import AskModel, CallTool, Episode, EpisodeConfig, Finish
+from videobrain.agent.prompts import COMPACT
+from videobrain.agent.steps import ToolOutcome
+from videobrain.limits import Limits
+from videobrain.models import ChatReply
+from videobrain.training.tiny.tokenizer import CONTEXT_TOKENS, TOOLS
+from videobrain.video import EncodedFrame, evenly_spaced
+from videobrain.world import COLOURS, SHAPES, FrameState, Thing, World, WorldQuestion
+
+Look = Callable[[Sequence[int]], list[EncodedFrame]]
+"""Frames of the video by number."""
+
+_MISSES = 0.12
+"""Share of searches that find nothing of use at first."""
+_NO = "no"
+_PAIR = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})\b")
+
+
+def play(
+    world: World, question: WorldQuestion, look: Look, rng: random.Random, *, single_shot: int | None = None
+) -> Episode:
+    """A finished episode.
+
+    Args:
+        world: The video.
+        question: One of its questions.
+        look: Gives frames.
+        rng: Chance: which searches miss, and what else they find.
+        single_shot: So many frames at once and no tools; None for the whole protocol.
+    """
+    tools = TOOLS if single_shot is None else ()
+    episode = Episode(
+        EpisodeConfig(
+            question=question.question,
+            options=question.options,
+            frame_count=world.frame_count,
+            fps=10,
+            duration_seconds=world.duration_seconds,
+            tools=tools,
+            limits=Limits() if tools else Limits(turns=1),
+            prompts=COMPACT,
+            context_tokens=CONTEXT_TOKENS,
+            frame_tokens=32,
+        )
+    )
+    oracle = _Oracle(world, question, rng, tools=bool(tools))
+    frames = evenly_spaced(0, world.frame_count, single_shot or 16)
+    step = episode.start(look(frames))
+    while not isinstance(step, Finish):
+        match step:
+            case AskModel():
+                step = episode.reply(ChatReply(text=oracle.reply(frames)))
+            case CallTool(name=name, arguments=arguments):
+                frames, text = oracle.sample(name, arguments)
+                step = episode.observe(ToolOutcome(kind="result", text=text, frames=tuple(look(frames))))
+    if episode.violations():
+        raise RuntimeError(f"the oracle broke the rules on {question.key}: {episode.violations()}")
+    return episode
+
+
+class _Oracle:
+    def __init__(self, world: World, question: WorldQuestion, rng: random.Random, *, tools: bool) -> None:
+        self._world = world
+        self._question = question
+        self._rng = rng
+        self._tools = tools
+        self._calls = 0
+        self._misses = question.kind == "search" and rng.random() < _MISSES
+
+    def reply(self, frames: Sequence[int]) -> str:
+        """The next reply, to these new frames."""
+        question = self._question
+        if question.kind == "dense" and self._tools and self._calls == 0:
+            return self._call("Look closer.", "uniform_sample", question.calls[0].arguments)
+        seen = notes(self._world, question, frames)
+        listed = ", ".join(f"{frame} {note}" for frame, note in seen)
+        if self._world.answer_from(question, frames) == question.answer:
+            return self._answer(f"{listed}. So {question.answer}.")
+        if question.kind == "search" and self._tools and self._calls < 2:
+            arguments = dict(question.calls[0].arguments)
+            if self._calls:  # the same words again would be no use, and are forbidden
+                arguments["prompt"] = str(arguments["prompt"]).partition(" ")[2]
+            return self._call(f"{listed}. Not seen." if listed else "Not seen.", "clip_sample", arguments)
+        return self._answer(f"{listed}. Not seen." if listed else "Not seen.")
+
+    def sample(self, name: str, arguments: Mapping[str, Any]) -> tuple[list[int], str]:
+        """What a tool gives: frames and words, as the real one words it."""
+        self._calls += 1
+        start, end = arguments["start_frame"], arguments["end_frame"]
+        if name == "uniform_sample":
+            frames = evenly_spaced(start, end, 8)
+            return frames, f"{len(frames)} frames evenly spaced from frame {start} to {end}."
+        frames = self._found(4)
+        prompt = arguments["prompt"]
+        found = f"{len(frames)} frames from frame {start} to {end} that best match {prompt!r}, in time order."
+        return frames, found
+
+    def _found(self, count: int) -> list[int]:
+        """What a search by similarity finds: the event, and frames that resemble it."""
+        grid = self._world.grid_frames
+        spans = self._question.spans
+        event = [frame for frame in grid if any(a <= frame / 10 < b for a, b in spans)]
+        others = [frame for frame in grid if frame not in event]
+        if self._misses and self._calls == 1:
+            event = []
+        hits = self._rng.sample(event, k=min(count, len(event)))
+        wanted = {word for frame in event or grid[:1] for word in _words(self._world.state(frame))}
+        some = self._rng.sample(others, k=min(len(others), 40))
+        some.sort(key=lambda frame: -len(wanted & _words(self._world.state(frame))))
+        near = some if self._rng.random() < 0.7 else self._rng.sample(others, k=min(len(others), count))
+        return sorted([*hits, *near[: count - len(hits)]])
+
+    def _call(self, thinking: str, name: str, arguments: Mapping[str, Any]) -> str:
+        call = json.dumps({"name": name, "arguments": dict(arguments)})
+        return f"<thinking>{thinking}</thinking>\n<tool_call>{call}</tool_call>"
+
+    def _answer(self, thinking: str) -> str:
+        return f"<thinking>{thinking}</thinking>\n<answer>{self._question.letter or self._question.answer}</answer>"
+
+
+def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[tuple[int, str]]:
+    """For each frame that matters what it shows of what is asked: ``no`` where it shows nothing of it.
+
+    Of a count the notes are the count so far.
+    """
+    if question.template == "background_at":
+        return [(frame, note) for frame in frames if (note := world.answer_from(question, [frame]))]
+    if question.kind != "dense":
+        return [(frame, world.answer_from(question, [frame]) or _NO) for frame in frames]
+    look = question.calls[0].arguments
+    inside = [frame for frame in frames if int(look["start_frame"]) <= frame < int(look["end_frame"])]
+    states = [(frame, world.state(frame)) for frame in inside]
+    if question.template == "count_of":
+        return _counted(question, states)
+    if question.template == "shape_order":
+        return [(frame, state.things[0].shape if state.things else _NO) for frame, state in states]
+    return [(frame, state.screen or _NO) for frame, state in states]
+
+
+def _counted(question: WorldQuestion, states: Sequence[tuple[int, FrameState]]) -> list[tuple[int, str]]:
+    pair = _PAIR.search(question.question)
+    if pair is None:
+        raise RuntimeError(f"no object is named in {question.question!r}")
+    thing = Thing(pair[1], pair[2])
+    found: list[tuple[int, str]] = []
+    count, before = 0, False
+    for frame, state in states:
+        there = thing in state.things
+        count += there and not before
+        found.append((frame, str(count) if there else _NO))
+        before = there
+    return found
+
+
+def _words(state: FrameState) -> set[str]:
+    """What makes frames resemble each other."""
+    if state.screen:
+        return {state.screen}
+    return {word for thing in state.things for word in thing} | {glyph.noun for glyph in state.glyphs}

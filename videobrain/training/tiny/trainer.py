@@ -1,0 +1,293 @@
+"""The training loop of the tiny model: stages that can be killed and go on, a log, and accuracy by kind of word."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from videobrain.training.tiny.data import Batches, ExampleMaker, StageName
+from videobrain.training.tiny.model import Batch, TinyShape, make_tiny_model, save_tiny_model, trained_logits
+from videobrain.training.tiny.stages import JsonLines
+from videobrain.training.tiny.tokenizer import make_tiny_processor
+from videobrain.world import COLOURS, SHAPES
+from videobrain.world.vocabulary import LETTERS, PATTERNS
+
+_log = logging.getLogger(__name__)
+
+_HELD_BACK = 10**9
+"""Number of the first batch of the ones that accuracy is measured on; training never comes that far."""
+_KINDS = {"colour": tuple(COLOURS), "shape": SHAPES, "pattern": PATTERNS, "letter": LETTERS, "no": ("no",)}
+
+
+@dataclass(frozen=True, slots=True)
+class VlmStage:
+    """One stage of the curriculum.
+
+    Attributes:
+        name: What is learnt.
+        steps: Optimizer steps.
+        frames: Frames in a batch.
+        learning_rate: Highest learning rate, after the warm-up; it falls along a cosine.
+        last_share: Share of it that is left at the end.
+    """
+
+    name: StageName
+    steps: int
+    frames: int = 160
+    learning_rate: float = 2e-3
+    last_share: float = 0.1
+
+
+CURRICULUM: tuple[VlmStage, ...] = (
+    VlmStage("captions", steps=2000, learning_rate=2e-3, last_share=0.3),
+    VlmStage("lookup", steps=1500, learning_rate=1.5e-3, last_share=0.3),
+    VlmStage("trajectories", steps=4000, learning_rate=1e-3, last_share=0.02),
+)
+
+
+def train_vlm(
+    target: str | os.PathLike[str],
+    cache: str | os.PathLike[str],
+    *,
+    curriculum: tuple[VlmStage, ...] = CURRICULUM,
+    shape: TinyShape | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+) -> Path:
+    """Train the tiny model from nothing and write it.
+
+    Args:
+        target: Directory of the finished model.
+        cache: Directory of checkpoints and logs; a killed training goes on from there.
+        curriculum: The stages, each beginning with the weights of the one before.
+        shape: Sizes of the model.
+        seed: Seed of weights and data.
+        workers: Processes that make batches.
+        progress: Called with each line of the log.
+
+    Returns:
+        The target, for ``local:`` and ``vllm:`` model strings.
+    """
+    weights: Path | None = None
+    directory = Path(cache)
+    for number, stage in enumerate(curriculum):
+        directory = Path(cache) / f"{number}-{stage.name}"
+        weights = train_stage(
+            stage, directory, start=weights, shape=shape, seed=seed + number, workers=workers, progress=progress
+        )
+    processor = make_tiny_processor()
+    model = make_tiny_model(processor, shape, seed=seed)
+    if weights is not None:
+        _load_weights(model, weights)
+    return save_tiny_model(model, processor, target)
+
+
+def train_stage(
+    stage: VlmStage,
+    directory: Path,
+    *,
+    start: Path | None = None,
+    shape: TinyShape | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    report_steps: int = 50,
+    checkpoint_seconds: float = 120.0,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+) -> Path:
+    """Train one stage, or what is left of it.
+
+    Args:
+        stage: What to learn and for how long.
+        directory: Its checkpoint, its log ``log.jsonl`` and, in the end, its weights.
+        start: Weights to begin with, as this function returns them; None for random ones.
+        shape: Sizes of the model.
+        seed: Seed of the data, and of the weights where none are given.
+        workers: Processes that make batches; with 0 this one makes them.
+        report_steps: Steps between two lines of the log.
+        checkpoint_seconds: Time between two checkpoints.
+        progress: Called with each line of the log.
+
+    Returns:
+        File of the weights, in float32.
+    """
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+    from torch.nn.functional import cross_entropy
+
+    finished = directory / "weights.safetensors"
+    if finished.is_file():
+        return finished
+    directory.mkdir(parents=True, exist_ok=True)
+    set_seed(seed)
+    accelerator = Accelerator(mixed_precision="bf16" if _computes_bfloat16() else "no")
+    processor = make_tiny_processor()
+    maker = ExampleMaker(processor)
+    model = make_tiny_model(processor, shape, seed=seed)
+    if start is not None:
+        _load_weights(model, start)
+    # The text model's own attention needs no mask, since padding stands at the end.
+    optimizer = torch.optim.AdamW(
+        _decayed(model), lr=stage.learning_rate, betas=(0.9, 0.98), fused=accelerator.device.type == "cuda"
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(stage, step))
+    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+    checkpoint = directory / "checkpoint"
+    done = _resume(accelerator, checkpoint)
+    log = JsonLines(directory / "log.jsonl", lambda line: int(line["step"]) <= done)
+    if done == 0:
+        log.add(step=0, stage=asdict(stage), shape=asdict(shape or TinyShape()), seed=seed)
+    batches = Batches(maker, stage.name, stage.frames, seed)
+    held_back = [batches[_HELD_BACK + number] for number in range(2)]
+    kinds = token_kinds(processor.tokenizer)
+    model.train()
+    began = reported = saved = time.monotonic()
+    total, seen, since = 0.0, 0, done
+    for number, batch in zip(range(done, stage.steps), _load(batches, done, stage.steps, workers), strict=True):
+        batch = Batch(*(tensor.to(accelerator.device) for tensor in batch))
+        with accelerator.autocast():
+            logits, truth = trained_logits(model, batch)
+        loss = cross_entropy(logits, truth)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        total, seen = total + float(loss.detach()), seen + len(batch.frames)
+        step, now = number + 1, time.monotonic()
+        if step % report_steps == 0 or step == stage.steps:
+            line = {
+                "step": step,
+                "stage": stage.name,
+                "loss": round(total / (step - since), 4),
+                "seconds": round(now - began, 1),
+                "steps_per_second": round((step - since) / (now - reported), 3),
+                "frames_per_second": round(seen / (now - reported), 1),
+                "accuracy": _accuracy(accelerator, model, held_back, kinds),
+            }
+            log.add(**line)
+            if progress is not None:
+                progress(line)
+            total, seen, since, reported = 0.0, 0, step, time.monotonic()
+        if now - saved > checkpoint_seconds:
+            _save_checkpoint(accelerator, checkpoint, step)
+            saved = now
+    _save_weights(accelerator.unwrap_model(model), finished)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    accelerator.free_memory()
+    return finished
+
+
+def token_kinds(tokenizer: Any) -> dict[int, str]:
+    """Which kind of word a token is, for the tokens that say what a frame shows."""
+    kinds: dict[int, str] = {}
+    for kind, words in _KINDS.items():
+        for word in words:
+            for text in (word, f" {word}"):
+                ids = tokenizer.encode(text, add_special_tokens=False)
+                if len(ids) == 1:
+                    kinds[ids[0]] = kind
+    return kinds
+
+
+def _accuracy(accelerator: Any, model: Any, batches: list[Batch], kinds: dict[int, str]) -> dict[str, float]:
+    """Share of words of each kind that the model would write, the words before them given."""
+    import torch
+
+    right: dict[str, list[bool]] = {"all": []}
+    model.eval()
+    with torch.inference_mode(), accelerator.autocast():
+        for batch in batches:
+            logits, truth = trained_logits(model, Batch(*(tensor.to(accelerator.device) for tensor in batch)))
+            for token, said in zip(truth.tolist(), logits.argmax(-1).tolist(), strict=True):
+                right["all"].append(said == token)
+                if token in kinds:
+                    right.setdefault(kinds[token], []).append(said == token)
+    model.train()
+    return {kind: round(sum(found) / len(found), 4) for kind, found in right.items() if found}
+
+
+def _load(batches: Batches, first: int, end: int, workers: int) -> Iterator[Batch]:
+    from torch.utils.data import DataLoader
+
+    loader = DataLoader(
+        batches,  # type: ignore[arg-type]  # it asks for __len__ only where it makes the order itself
+        batch_size=None,
+        sampler=range(first, end),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )
+    yield from loader
+
+
+def _rate(stage: VlmStage, step: int) -> float:
+    warm = max(1, min(100, stage.steps // 10))
+    if step < warm:
+        return (step + 1) / warm
+    share = (step - warm) / max(1, stage.steps - warm)
+    return stage.last_share + (1 - stage.last_share) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def _decayed(model: Any) -> list[dict[str, Any]]:
+    matrices = [weights for weights in model.parameters() if weights.ndim > 1]
+    others = [weights for weights in model.parameters() if weights.ndim <= 1]
+    return [{"params": matrices, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
+
+
+def _computes_bfloat16() -> bool:
+    """Whether bfloat16 is fast here: on CPUs that lack it in hardware it is slower than float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _resume(accelerator: Any, checkpoint: Path) -> int:
+    """Load the checkpoint where there is one; the number of steps done."""
+    for path in (checkpoint, checkpoint.with_name("checkpoint.old")):
+        if (path / "step.json").is_file():
+            accelerator.load_state(str(path))
+            return int(json.loads((path / "step.json").read_text("utf-8"))["step"])
+    return 0
+
+
+def _save_checkpoint(accelerator: Any, checkpoint: Path, step: int) -> None:
+    """Whole or not at all: a kill at any moment leaves the new one or the old one."""
+    aside, old = checkpoint.with_name("checkpoint.new"), checkpoint.with_name("checkpoint.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    accelerator.save_state(str(aside))
+    (aside / "step.json").write_text(json.dumps({"step": step}), "utf-8")
+    shutil.rmtree(old, ignore_errors=True)
+    if checkpoint.exists():
+        checkpoint.rename(old)
+    aside.rename(checkpoint)
+    shutil.rmtree(old, ignore_errors=True)
+    _log.info("Checkpoint at step %d in %s", step, checkpoint)
+
+
+def _save_weights(model: Any, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    aside = path.with_suffix(".partial")
+    save_file(weights, aside)
+    aside.replace(path)
+
+
+def _load_weights(model: Any, path: Path) -> None:
+    from safetensors.torch import load_file
+
+    missing, unexpected = model.load_state_dict(load_file(path), strict=False)
+    if unexpected or set(missing) - {"lm_head.weight"}:  # tied to the embeddings
+        raise ValueError(f"{path} holds no weights of this model: {[*missing, *unexpected][:3]}")
