@@ -12,8 +12,8 @@ from videobrain.agent.prompts import DEFAULT, PromptProfile
 from videobrain.limits import Limits
 from videobrain.models import ToolSchema
 from videobrain.result import Evidence, Span
-from videobrain.tools import ToolSpec
 from videobrain.text import Text
+from videobrain.tools import ToolSpec
 from videobrain.video import EncodedFrame
 
 StopReason = Literal[
