@@ -531,12 +531,11 @@ async def test_questions_of_a_failing_iterator_are_answered_before_its_error(vid
             yield Question(video=video, question=f"q{number}")
         raise ValueError("the file of questions is torn")
 
-    outcomes = []
     brain = VideoBrain(ScriptedModel([ANSWER] * 3), settings=settings)
     async with brain.ask_many(source(), concurrency=4) as stream:
+        outcomes = [await anext(stream) for _ in range(3)]
         with pytest.raises(ValueError, match="is torn"):
-            async for outcome in stream:
-                outcomes.append(outcome)
+            await anext(stream)
     assert [outcome.answer is not None for outcome in outcomes] == [True] * 3
 
 
