@@ -46,7 +46,7 @@ class Engine:
     def __init__(self, source: str, model: Any, processor: Any) -> None:
         self.source = source
         self._model = model
-        self._processor = processor
+        self.processor = processor
         self._tokenizer = processor.tokenizer
         text_config = model.config.get_text_config()
         self.max_model_len: int | None = getattr(text_config, "max_position_embeddings", None)
@@ -99,8 +99,8 @@ class Engine:
     def profile(self, base: ModelProfile) -> ModelProfile:
         """`base` with what the processor and its chat template say."""
         facts: dict[str, Any] = {"constrains": True, "sends_temperature": True, "sends_seed": True}
-        facts["native_tools"] = "tools" in str(self._processor.chat_template or self._tokenizer.chat_template or "")
-        images = self._processor.image_processor
+        facts["native_tools"] = "tools" in str(self.processor.chat_template or self._tokenizer.chat_template or "")
+        images = self.processor.image_processor
         if hasattr(images, "patch_size") and hasattr(images, "merge_size"):
             side = facts["image_patch"] = images.patch_size * images.merge_size
             size = images.size
@@ -133,7 +133,7 @@ class Engine:
         masks = [self._grammar_mask(request.pattern)] if request.pattern else None
         try:
             with _stoppable(stop):
-                inputs = self._encode(request)
+                inputs = self.encode(request)
             prompt_tokens = inputs["input_ids"].shape[1]
             self._check_context(prompt_tokens, request.max_output_tokens)
             config = copy.deepcopy(self._model.generation_config)
@@ -174,19 +174,19 @@ class Engine:
         """Drop weights and processor; the engine is of no use afterwards."""
         import torch
 
-        self._model = self._processor = self._tokenizer = self._grammar = None
+        self._model = self.processor = self._tokenizer = self._grammar = None
         gc.collect()  # the hooks of the layers and the engine refer to each other
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _encode(self, request: ChatRequest) -> Any:
+    def encode(self, request: ChatRequest) -> Any:
         """The conversation as the model's inputs, on its device."""
         from jinja2 import TemplateError
 
         tools = [{"type": "function", "function": tool.model_dump()} for tool in request.tools] or None
         messages = [template_message(message) for message in request.messages]
         try:
-            prompt = self._processor.apply_chat_template(
+            prompt = self.processor.apply_chat_template(
                 messages, tools=tools, add_generation_prompt=True, tokenize=False
             )
         except TemplateError as error:
@@ -202,7 +202,7 @@ class Engine:
         options: dict[str, Any] = {"add_special_tokens": False, "return_tensors": "pt"}
         if images:
             options |= {"images": images, "images_kwargs": self._image_options}
-        inputs = self._processor(text=[prompt], **options)
+        inputs = self.processor(text=[prompt], **options)
         return inputs.to(self._model.device, dtype=self._model.dtype)
 
     def _check_context(self, prompt_tokens: int, reply_tokens: int) -> None:

@@ -106,25 +106,21 @@ class ConversationTokenizer:
         for number, message in enumerate(messages):
             if message.role != "assistant":
                 continue
-            before = render(number, True)
-            reply = self._reply(render(number + 1, False), before, message)
-            if not whole.startswith(before + reply):
+            before, after = render(number, True), render(number + 1, False)
+            # The end token may stand in the reply too; what the template adds holds it once.
+            end = after.rfind(self._end)
+            reply = after[len(before) : end + len(self._end)]
+            if not (after.startswith(before) and whole.startswith(before + reply)):
                 raise ConfigurationError(
                     "The chat template rewrites earlier turns, so no one sequence is what the model saw.",
                     hint="Use a template that leaves earlier replies as they were written.",
+                )
+            if not message.tool_calls and reply != message.text + self._end:
+                raise ConfigurationError(
+                    "The chat template does not write a reply as the model wrote it.",
+                    hint="It must put the reply's text between the generation prompt and the end token.",
                 )
             pieces += [_Piece(before[done:], False), _Piece(reply, True)]
             done = len(before) + len(reply)
         pieces.append(_Piece(whole[done:], False))
         return pieces
-
-    def _reply(self, whole: str, before: str, message: Message) -> str:
-        """What the model wrote of the template's text, its end token included."""
-        rest = whole.removeprefix(before)
-        end = rest.rfind(self._end)
-        if len(rest) == len(whole) or end < 0 or (not message.tool_calls and rest[:end] != message.text):
-            raise ConfigurationError(
-                "The chat template does not write a reply as the model wrote it.",
-                hint="It must put the reply's text between the generation prompt and the end token.",
-            )
-        return rest[: end + len(self._end)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,13 +118,7 @@ def save_tiny_model(model: Any, processor: Any, path: str | os.PathLike[str]) ->
 
     target = Path(path)
     target.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
-    before = model.config.dtype
-    model.config.dtype = torch.bfloat16
-    try:
-        model.save_pretrained(target, state_dict=weights)
-    finally:
-        model.config.dtype = before
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(target)
     processor.save_pretrained(target)
     return target
 
@@ -210,8 +205,6 @@ def see(model: Any, frames: torch.Tensor) -> torch.Tensor:
 
 def trained_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits before each trained token, and these tokens: (tokens, vocabulary) and (tokens,)."""
-    import torch
-
     text = model.model.language_model
     embedded = text.embed_tokens(batch.input_ids)
     if len(batch.frames):

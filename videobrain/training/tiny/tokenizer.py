@@ -54,4 +54,5 @@ def _texts() -> Iterator[str]:
         yield f"a {colour} {shape} and an {colour} object"
     yield '{"name": "uniform_sample", "arguments": {"start_frame": 0, "end_frame": 16}}'
     yield '{"name": "clip_sample", "arguments": {"start_frame": 0, "end_frame": 16, "prompt": "a red star"}}'
-    yield "8 frames evenly spaced from frame 0 to 9. 4 frames from frame 0 to 9 that best match 'a star', in time order."
+    yield "8 frames evenly spaced from frame 0 to 9."
+    yield "4 frames from frame 0 to 9 that best match 'a star', in time order."

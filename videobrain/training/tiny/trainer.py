@@ -220,7 +220,7 @@ def _load(batches: Batches, first: int, end: int, workers: int) -> Iterator[Batc
     from torch.utils.data import DataLoader
 
     loader = DataLoader(
-        batches,  # type: ignore[arg-type]  # it asks for __len__ only where it makes the order itself
+        batches,
         batch_size=None,
         sampler=range(first, end),
         num_workers=workers,
@@ -248,7 +248,7 @@ def _computes_bfloat16() -> bool:
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 

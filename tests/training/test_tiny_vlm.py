@@ -1,0 +1,269 @@
+"""The tiny model: its tokens, its loss, its oracle, and that it trains, goes on after a kill, and loads."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from videobrain.agent import Episode
+from videobrain.models import ChatRequest
+from videobrain.models.local import LocalModel
+from videobrain.training.tiny import trainer
+from videobrain.training.tiny.data import Batches, ExampleMaker, decoded, encoded
+from videobrain.training.tiny.model import (
+    FRAME_TOKENS,
+    TinyShape,
+    collate,
+    fit_frame,
+    make_tiny_model,
+    parameters,
+    patches,
+    save_tiny_model,
+    see,
+    trained_logits,
+)
+from videobrain.training.tiny.oracle import notes, play
+from videobrain.training.tiny.tokenizer import fixed_phrases, make_tiny_processor
+from videobrain.training.tiny.trainer import VlmStage, token_kinds, train_stage, train_vlm
+from videobrain.training.tokens import ConversationTokenizer
+from videobrain.video import EncodedFrame
+from videobrain.video.frame import Frame
+from videobrain.world import WORDS, World
+
+SMALL = TinyShape(text_hidden=64, text_layers=1, text_heads=2, text_key_heads=1, text_inner=64, vision_hidden=32)
+
+
+@pytest.fixture(scope="module")
+def processor() -> Any:
+    return make_tiny_processor()
+
+
+def finished(number: int, seed: int = 0, *, single_shot: int | None = None) -> tuple[World, Episode]:
+    world, rng = World(seed), random.Random(seed)
+
+    def look(indices: Any) -> list[EncodedFrame]:
+        return [EncodedFrame.encode(Frame(index, index / 10, world.draw(index))) for index in indices]
+
+    return world, play(world, world.questions[number], look, rng, single_shot=single_shot)
+
+
+# Tokens ----------------------------------------------------------------------------------------------------------
+
+
+def test_words_digits_and_tools_are_single_tokens(processor: Any) -> None:
+    def tokens(text: str) -> list[str]:
+        return processor.tokenizer.tokenize(text)  # type: ignore[no-any-return]
+
+    split = {word for word in WORDS if len(tokens(word)) > 1 or len(tokens(f" {word}")) > 1}
+    assert not split
+    assert all(len(tokens(phrase)) == 1 for phrase in fixed_phrases())
+    assert tokens("\n1532: ")[1:5] == ["1", "5", "3", "2"]
+    assert tokens("<thinking></answer>") == ["<thinking>", "</answer>"]
+    assert set(token_kinds(processor.tokenizer).values()) == {"colour", "shape", "pattern", "letter", "no"}
+
+
+def test_the_system_prompt_is_short(processor: Any) -> None:
+    """It would be 200 tokens if the tools' descriptions were spelt out; their words must match to the letter."""
+    _, episode = finished(0)
+    text = processor.apply_chat_template(
+        [{"role": "system", "content": episode.messages[0].text}], tokenize=False, add_generation_prompt=False
+    )
+    assert len(processor.tokenizer.encode(text)) < 25
+
+
+def test_any_text_can_be_written(processor: Any) -> None:
+    text = "Wie viele Äpfel liegen (12,5 %) auf dem Tisch? 🍎"
+    assert processor.tokenizer.decode(processor.tokenizer.encode(text)) == text
+
+
+# The oracle ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_oracle_answers_rightly_by_the_rules(seed: int) -> None:
+    for number in range(6):
+        world, episode = finished(number, seed)
+        question = world.questions[number]
+        assert episode.violations() == []
+        calls = episode.usage.tool_calls
+        assert (sum(calls.values()) == 0) == (question.kind == "direct")
+        answer = episode.replies[-1].partition("<answer>")[2].removesuffix("</answer>")
+        assert question.accepts(answer)
+
+
+def test_the_oracle_searches_again_where_a_search_missed() -> None:
+    runs = [finished(number, seed)[1] for seed in range(20) for number in (2, 3)]
+    calls = [run.usage.tool_calls.get("clip_sample", 0) for run in runs]
+    assert calls.count(2) >= 2
+    assert calls.count(1) > 3 * calls.count(2)
+
+
+@pytest.mark.parametrize("frames", [8, 64])
+def test_single_shots_have_no_tools(frames: int) -> None:
+    for number in range(6):
+        _, episode = finished(number, single_shot=frames)
+        assert len(episode.replies) == 1
+        assert episode.usage.frames == frames
+        assert "uniform_sample" not in episode.messages[0].text
+
+
+def test_notes_say_what_each_frame_shows() -> None:
+    world = World(0)
+    (counted,) = [question for question in world.questions if question.template == "count_of"]
+    arguments = counted.calls[0].arguments
+    inside = range(int(arguments["start_frame"]), int(arguments["end_frame"]))
+    values = [note for _, note in notes(world, counted, [0, *inside])]
+    assert len(values) == len(inside)
+    assert [value for value in values if value != "no"][-1] == counted.answer
+
+
+# The model -------------------------------------------------------------------------------------------------------
+
+
+def test_sizes(processor: Any) -> None:
+    model = make_tiny_model(processor)
+    assert parameters(model) <= 12_000_000
+    assert model.config.text_config.vocab_size == len(processor.tokenizer)
+    assert model.config.text_config.head_dim in (32, 64)
+    vision = model.config.vision_config
+    assert vision.hidden_size // vision.num_heads in (32, 64)
+
+
+def test_frames_are_cut_as_the_processor_cuts_them(processor: Any) -> None:
+    jpegs = [encoded(World(1).frame_at(seconds), random.Random(0)) for seconds in (0, 30, 60)]
+    pictures = [Image.open(io.BytesIO(frame.jpeg)).convert("RGB") for frame in jpegs]
+    theirs = processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
+    ours = patches(torch.from_numpy(np.stack([fit_frame(decoded(frame)) for frame in jpegs])))
+    torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0)
+
+
+def test_the_loss_is_the_models_own(processor: Any) -> None:
+    """Positions, image places, masks and padding: two sequences of different lengths against transformers."""
+    model = make_tiny_model(processor, seed=3).eval()
+    maker = ExampleMaker(processor)
+    examples = [maker.of_episode(finished(number)[1]) for number in (0, 2, 4)]
+    batch = maker.batch(examples)
+    with torch.no_grad():
+        logits, truth = trained_logits(model, batch)
+        ours = torch.nn.functional.cross_entropy(logits, truth)
+        images = (batch.input_ids == maker.image_token).int()
+        theirs = model(
+            input_ids=batch.input_ids,
+            attention_mask=torch.arange(batch.input_ids.shape[1])
+            < torch.tensor([[len(e.input_ids)] for e in examples]),
+            labels=batch.labels,
+            pixel_values=patches(batch.frames),
+            image_grid_thw=torch.tensor([[1, 8, 8]] * len(batch.frames)),
+            mm_token_type_ids=images,
+        ).loss
+        seen = see(model, batch.frames[:5])
+        tower = model.model.visual(patches(batch.frames[:5]), grid_thw=torch.tensor([[1, 8, 8]] * 5)).pooler_output
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(seen, tower, atol=1e-4, rtol=1e-3)
+    assert len(seen) == 5 * FRAME_TOKENS
+
+
+def test_padding_changes_nothing(processor: Any) -> None:
+    model = make_tiny_model(processor, SMALL).eval()
+    maker = ExampleMaker(processor)
+    short, long = (maker.of_episode(finished(number)[1]) for number in (0, 2))
+    alone, _ = trained_logits(model, maker.batch([short]))
+    beside, _ = trained_logits(model, maker.batch([short, long]))
+    torch.testing.assert_close(alone, beside[: len(alone)], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["captions", "lookup", "trajectories"])
+def test_batches_follow_from_their_number(processor: Any, stage: Any) -> None:
+    batches = Batches(ExampleMaker(processor), stage, 24, 7)
+    first, again, other = batches[3], batches[3], batches[4]
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not torch.equal(first.frames[:4], other.frames[:4])
+    assert len(first.frames) * FRAME_TOKENS == int((first.input_ids == batches.maker.image_token).sum())
+    assert (first.labels != -100).any(dim=1).all()
+
+
+def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:
+    model = make_tiny_model(processor, SMALL)
+    sequence = (np.array([5, 6, 7]), np.array([False, True, True]))
+    logits, truth = trained_logits(model, collate([sequence], [], image_token=1, pad_token=0))
+    assert logits.shape == (2, len(processor.tokenizer))
+    assert truth.tolist() == [6, 7]
+
+
+# Training --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_everything_from_nothing(tmp_path: Path) -> None:
+    """A few steps of each stage; the result is a model like any other, given the very tokens it was trained on."""
+    stages = tuple(VlmStage(name, steps=3, frames=16) for name in ("captions", "lookup", "trajectories"))
+    lines: list[dict[str, Any]] = []
+    target = train_vlm(
+        tmp_path / "model", tmp_path / "cache", curriculum=stages, shape=SMALL, workers=0, progress=lines.append
+    )
+    assert [line["stage"] for line in lines] == [stage.name for stage in stages]
+    assert {"loss", "accuracy", "steps_per_second"} <= lines[0].keys()
+    assert train_vlm(target, tmp_path / "cache", curriculum=stages, shape=SMALL, workers=0) == target  # at once
+    model = LocalModel(str(target))
+    _, episode = finished(2)
+    tokens = ConversationTokenizer(make_tiny_processor())(episode.messages)
+    prompt = tokens.sampled.index(True)
+    reply = await model.complete(ChatRequest(messages=tuple(episode.messages[:2]), max_output_tokens=4, temperature=0))
+    await model.aclose()
+    assert reply.input_tokens == prompt
+    weights = parameters(make_tiny_model(make_tiny_processor(), SMALL))
+    assert 2 * weights < (target / "model.safetensors").stat().st_size < 2 * weights + 20_000
+
+
+def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = VlmStage("captions", steps=6, frames=16)
+    options: dict[str, Any] = {"shape": SMALL, "workers": 0, "report_steps": 1}
+    whole = train_stage(stage, tmp_path / "whole", **options)
+
+    class Killed(Exception):
+        pass
+
+    def kill(line: dict[str, Any]) -> None:
+        if line["step"] == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_stage(stage, tmp_path / "killed", checkpoint_seconds=0, progress=kill, **options)
+    resumed: list[dict[str, Any]] = []
+    killed = train_stage(stage, tmp_path / "killed", progress=resumed.append, **options)
+    assert [line["step"] for line in resumed] == [4, 5, 6]
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text("utf-8").splitlines()]
+        for name in ("whole", "killed")
+    ]
+    assert [[line["step"] for line in log] for log in logs] == [list(range(7))] * 2
+    assert logs[0][-1]["loss"] == pytest.approx(logs[1][-1]["loss"], abs=0.02)
+    assert killed.stat().st_size == whole.stat().st_size
+    assert not (tmp_path / "killed" / "checkpoint").exists()
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    """Forty small steps: the loss falls well below that of the words' frequencies alone."""
+    lines: list[dict[str, Any]] = []
+    stage = VlmStage("captions", steps=40, frames=24, learning_rate=3e-3)
+    train_stage(stage, tmp_path, shape=SMALL, workers=0, report_steps=20, progress=lines.append)
+    assert lines[-1]["loss"] < 0.75 * lines[0]["loss"]
+
+
+def test_the_curriculum_goes_from_captions_to_trajectories() -> None:
+    assert [stage.name for stage in trainer.CURRICULUM] == ["captions", "lookup", "trajectories"]
+
+
+def test_saving_leaves_the_model_in_float32(processor: Any, tmp_path: Path) -> None:
+    model = make_tiny_model(processor, SMALL)
+    save_tiny_model(model, processor, tmp_path)
+    assert model.dtype == torch.float32
+    assert json.loads((tmp_path / "config.json").read_text("utf-8"))["dtype"] == "bfloat16"
