@@ -153,7 +153,7 @@ def test_minutes_end_a_training_early(tmp_path: Path) -> None:
 
 def test_recall_is_measured_on_videos_through_the_index(tmp_path: Path) -> None:
     out = train_encoder(tmp_path / "out", cache=tmp_path, log=lambda _: None, recipe=replace(SMALL, steps=1, every=1))
-    recall = evaluate_encoder(out, cache=tmp_path, videos=1, log=lambda _: None)
+    recall = evaluate_encoder(out, cache=tmp_path, videos=1, duration_seconds=120, log=lambda _: None)
     assert len(recall.found) == 2
     for found in recall.found:
         assert len(found.frames) == 4

@@ -69,7 +69,7 @@ class Recipe:
     text_width: int = 96
     text_layers: int = 2
     dimension: int = 128
-    steps: int = 10_000
+    steps: int = 5_000
     batch: int = 64
     captions: int = 8
     rate: float = 2e-3
@@ -188,8 +188,10 @@ class _Training:
         self._recipe, self._directory, self._log = recipe, directory, log
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         self._device = accelerator or torch.device("cpu")
-        torch.manual_seed(recipe.seed)
-        self._model = build_model(recipe).to(self._device, memory_format=torch.channels_last)
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            model = build_model(recipe)
+        self._model = model.to(self._device, memory_format=torch.channels_last)
         # Norms, biases and the like are one-dimensional and are not to shrink.
         decayed = [each for each in self._model.parameters() if each.ndim > 1]
         others = [each for each in self._model.parameters() if each.ndim <= 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from videobrain.world import FPS, WorldQuestion, read_questions, write_dataset
 
 FRAMES_SHOWN = 4
 """Frames that `clip_sample` shows."""
-_MINUTES = 10
 
 
 @dataclass(frozen=True)
@@ -66,15 +64,22 @@ class Recall:
 
 
 def evaluate_encoder(
-    encoder: Path, *, cache: Path, videos: int = 200, seed: int = 0, log: Callable[[str], None]
+    encoder: Path,
+    *,
+    cache: Path,
+    videos: int = 200,
+    seed: int = 0,
+    duration_seconds: int = 600,
+    log: Callable[[str], None],
 ) -> Recall:
-    """Search for the events of test videos of ten minutes, through the index that users have.
+    """Search for the events of test videos, through the index that users have.
 
     Args:
         encoder: Directory of an open_clip model.
         cache: Where the videos are kept.
         videos: How many.
         seed: Seed of the first.
+        duration_seconds: Length of each.
         log: Told how it goes.
     """
     ready = [0]
@@ -84,8 +89,8 @@ def evaluate_encoder(
             ready[0] = done * 10 // total
             log(f"{done} of {total} videos written")
 
-    folder = cache / "recall-videos"
-    path = write_dataset(folder, "test", videos, seed=seed, duration_seconds=60 * _MINUTES, progress=progress)
+    folder = cache / f"recall-videos-{duration_seconds}"
+    path = write_dataset(folder, "test", videos, seed=seed, duration_seconds=duration_seconds, progress=progress)
     questions = [question for question in read_questions(path) if question.kind == "search"]
     return anyio.run(_search, encoder, folder, questions, log)
 
@@ -108,5 +113,5 @@ async def _search(encoder: Path, folder: Path, questions: list[WorldQuestion], l
                     found.append(Found(question, prompt, tuple(hit.frame_index for hit in hits)))
             frames += len(index)
             if number % 20 == 0:
-                log(f"{number} videos searched: {json.dumps(sum(each.right for each in found))} of {len(found)} found")
+                log(f"{number} videos searched: {sum(each.right for each in found)} of {len(found)} found")
     return Recall(tuple(found), (time.monotonic() - begun) / max(1, frames))
