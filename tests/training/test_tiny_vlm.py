@@ -16,6 +16,7 @@ from PIL import Image
 from videobrain.agent import Episode
 from videobrain.models import ChatRequest
 from videobrain.models.local import LocalModel
+from videobrain.testing import ScriptedModel
 from videobrain.training.tiny import trainer
 from videobrain.training.tiny.data import Batches, ExampleMaker, decoded, encoded
 from videobrain.training.tiny.model import (
@@ -30,7 +31,7 @@ from videobrain.training.tiny.model import (
     see,
     trained_logits,
 )
-from videobrain.training.tiny.oracle import notes, play
+from videobrain.training.tiny.oracle import notes, play, play_model
 from videobrain.training.tiny.tokenizer import fixed_phrases, make_tiny_processor
 from videobrain.training.tiny.trainer import VlmStage, token_kinds, train_stage, train_vlm
 from videobrain.training.tokens import ConversationTokenizer
@@ -125,6 +126,23 @@ def test_notes_say_what_each_frame_shows() -> None:
     assert [value for value in values if value != "no"][-1] == counted.answer
 
 
+@pytest.mark.anyio
+async def test_a_model_that_says_what_the_oracle_says_comes_to_the_same_answer() -> None:
+    for number in (0, 2, 4):
+        world, episode = finished(number, 1)
+        question = world.questions[number]
+        model = ScriptedModel(episode.replies)
+
+        def look(indices: Any, world: World = world) -> list[EncodedFrame]:
+            return [EncodedFrame.encode(Frame(index, index / 10, world.draw(index))) for index in indices]
+
+        played = await play_model(model, world, question, look)
+        assert played.replies == episode.replies
+        assert played.usage.tool_calls == episode.usage.tool_calls
+        found = [frame.frame_index for frame in played.messages[-2].frames]
+        assert world.answer_from(question, found) == question.answer
+
+
 # The model -------------------------------------------------------------------------------------------------------
 
 
@@ -183,11 +201,22 @@ def test_padding_changes_nothing(processor: Any) -> None:
 @pytest.mark.parametrize("stage", ["captions", "lookup", "trajectories"])
 def test_batches_follow_from_their_number(processor: Any, stage: Any) -> None:
     batches = Batches(ExampleMaker(processor), stage, 24, 7)
-    first, again, other = batches[3], batches[3], batches[4]
+    (first,), (again,), (other,) = batches[3], batches[3], batches[4]
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
     assert not torch.equal(first.frames[:4], other.frames[:4])
     assert len(first.frames) * FRAME_TOKENS == int((first.input_ids == batches.maker.image_token).sum())
     assert (first.labels != -100).any(dim=1).all()
+
+
+def test_parts_of_a_batch_are_the_batch(processor: Any) -> None:
+    maker = ExampleMaker(processor)
+    (whole,) = Batches(maker, "trajectories", 100, 7)[0]
+    parts = Batches(maker, "trajectories", 100, 7, parts=3)[0]
+    assert len(parts) == 3
+    assert sum(len(part.input_ids) for part in parts) == len(whole.input_ids)
+    assert torch.equal(torch.cat([part.frames for part in parts]), whole.frames)
+    assert sum(int((part.labels >= 0).sum()) for part in parts) == int((whole.labels >= 0).sum())
+    assert sum(part.input_ids.numel() for part in parts) < whole.input_ids.numel()
 
 
 def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:
@@ -204,7 +233,7 @@ def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:
 @pytest.mark.anyio
 async def test_everything_from_nothing(tmp_path: Path) -> None:
     """A few steps of each stage; the result is a model like any other, given the very tokens it was trained on."""
-    stages = tuple(VlmStage(name, steps=3, frames=16) for name in ("captions", "lookup", "trajectories"))
+    stages = tuple(VlmStage(name, steps=3, frames=16, parts=2) for name in ("captions", "lookup", "trajectories"))
     lines: list[dict[str, Any]] = []
     target = train_vlm(
         tmp_path / "model", tmp_path / "cache", curriculum=stages, shape=SMALL, workers=0, progress=lines.append

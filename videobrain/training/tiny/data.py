@@ -10,6 +10,7 @@ import io
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -162,21 +163,26 @@ class Batches:
         stage: Which examples.
         frames: About as many frames in a batch.
         seed: Seed of all batches.
+        parts: Parts of a batch, each with sequences of about one length: attention costs the square of the longest.
     """
 
     maker: ExampleMaker
     stage: StageName
     frames: int
     seed: int
+    parts: int = 1
 
-    def __getitem__(self, number: int) -> Batch:
+    def __getitem__(self, number: int) -> tuple[Batch, ...]:
         rng = random.Random(f"{self.stage}/{self.seed}/{number}")
         examples: list[Example] = []
         shared = random.Random(f"{self.seed}/{number // _KEPT}")
         make = self._maker(rng, [shared.getrandbits(30) for _ in range(_BACKGROUNDS)])
         while sum(len(example.frames) for example in examples) < self.frames:
             examples += make()
-        return self.maker.batch(examples)
+        examples.sort(key=lambda example: len(example.input_ids))
+        parts = min(self.parts, len(examples))
+        cuts = [len(examples) * part // parts for part in range(parts + 1)]
+        return tuple(self.maker.batch(examples[begin:end]) for begin, end in pairwise(cuts))
 
     def _maker(self, rng: random.Random, backgrounds: Sequence[int]) -> Callable[[], list[Example]]:
         maker = self.maker

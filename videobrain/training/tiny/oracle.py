@@ -16,10 +16,11 @@ from videobrain.agent import AskModel, CallTool, Episode, EpisodeConfig, Finish
 from videobrain.agent.prompts import COMPACT
 from videobrain.agent.steps import ToolOutcome
 from videobrain.limits import Limits
-from videobrain.models import ChatReply
+from videobrain.models import ChatModel, ChatReply, ChatRequest
+from videobrain.tools.sampling import CLIP_FRAMES, UNIFORM_FRAMES
 from videobrain.training.tiny.tokenizer import CONTEXT_TOKENS, TOOLS
 from videobrain.video import EncodedFrame, evenly_spaced
-from videobrain.world import COLOURS, SHAPES, FrameState, Thing, World, WorldQuestion
+from videobrain.world import COLOURS, SHAPES, FrameState, Thing, World, WorldQuestion, prompts
 
 Look = Callable[[Sequence[int]], list[EncodedFrame]]
 """Frames of the video by number."""
@@ -27,6 +28,7 @@ Look = Callable[[Sequence[int]], list[EncodedFrame]]
 _MISSES = 0.12
 """Share of searches that find nothing of use at first."""
 _NO = "no"
+_INITIAL = 16
 _PAIR = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})\b")
 
 
@@ -42,8 +44,58 @@ def play(
         rng: Chance: which searches miss, and what else they find.
         single_shot: So many frames at once and no tools; None for the whole protocol.
     """
+    episode = begin(world, question, single_shot=single_shot)
+    oracle = _Oracle(world, question, rng, tools=single_shot is None)
+    frames = evenly_spaced(0, world.frame_count, single_shot or _INITIAL)
+    step = episode.start(look(frames))
+    while not isinstance(step, Finish):
+        match step:
+            case AskModel():
+                step = episode.reply(ChatReply(text=oracle.reply(frames)))
+            case CallTool(name=name, arguments=arguments):
+                frames, text = oracle.sample(name, arguments)
+                step = episode.observe(ToolOutcome(kind="result", text=text, frames=tuple(look(frames))))
+    if episode.violations():
+        raise RuntimeError(f"the oracle broke the rules on {question.key}: {episode.violations()}")
+    return episode
+
+
+async def play_model(
+    model: ChatModel, world: World, question: WorldQuestion, look: Look, *, single_shot: int | None = None
+) -> Episode:
+    """A model's own episode, with a search that finds just what it is asked for: how far the model alone leads.
+
+    Args:
+        model: The model.
+        world: The video.
+        question: One of its questions.
+        look: Gives frames.
+        single_shot: So many frames at once and no tools; None for the whole protocol.
+    """
+    episode = begin(world, question, single_shot=single_shot)
+    step = episode.start(look(evenly_spaced(0, world.frame_count, single_shot or _INITIAL)))
+    while not isinstance(step, Finish):
+        match step:
+            case AskModel(max_output_tokens=room):
+                request = ChatRequest(messages=tuple(episode.messages), max_output_tokens=room, temperature=0.0)
+                step = episode.reply(await model.complete(request))
+            case CallTool(name=name, arguments=arguments):
+                start, end = max(0, arguments["start_frame"]), min(world.frame_count, arguments["end_frame"])
+                if name == "uniform_sample":
+                    frames, text = _uniform(start, end)
+                else:
+                    prompt = arguments["prompt"]
+                    within = [frame for frame in world.grid_frames if start <= frame < end]
+                    best = sorted(within, key=lambda frame: prompt not in prompts(world.state(frame)))[:CLIP_FRAMES]
+                    frames, text = sorted(best), _found_text(len(best), start, end, prompt)
+                step = episode.observe(ToolOutcome(kind="result", text=text, frames=tuple(look(frames))))
+    return episode
+
+
+def begin(world: World, question: WorldQuestion, *, single_shot: int | None = None) -> Episode:
+    """An episode as a run on the video's file begins it, not yet started."""
     tools = TOOLS if single_shot is None else ()
-    episode = Episode(
+    return Episode(
         EpisodeConfig(
             question=question.question,
             options=question.options,
@@ -57,19 +109,6 @@ def play(
             frame_tokens=32,
         )
     )
-    oracle = _Oracle(world, question, rng, tools=bool(tools))
-    frames = evenly_spaced(0, world.frame_count, single_shot or 16)
-    step = episode.start(look(frames))
-    while not isinstance(step, Finish):
-        match step:
-            case AskModel():
-                step = episode.reply(ChatReply(text=oracle.reply(frames)))
-            case CallTool(name=name, arguments=arguments):
-                frames, text = oracle.sample(name, arguments)
-                step = episode.observe(ToolOutcome(kind="result", text=text, frames=tuple(look(frames))))
-    if episode.violations():
-        raise RuntimeError(f"the oracle broke the rules on {question.key}: {episode.violations()}")
-    return episode
 
 
 class _Oracle:
@@ -102,12 +141,9 @@ class _Oracle:
         self._calls += 1
         start, end = arguments["start_frame"], arguments["end_frame"]
         if name == "uniform_sample":
-            frames = evenly_spaced(start, end, 8)
-            return frames, f"{len(frames)} frames evenly spaced from frame {start} to {end}."
-        frames = self._found(4)
-        prompt = arguments["prompt"]
-        found = f"{len(frames)} frames from frame {start} to {end} that best match {prompt!r}, in time order."
-        return frames, found
+            return _uniform(start, end)
+        frames = self._found(CLIP_FRAMES)
+        return frames, _found_text(len(frames), start, end, arguments["prompt"])
 
     def _found(self, count: int) -> list[int]:
         """What a search by similarity finds: the event, and frames that resemble it."""
@@ -164,6 +200,15 @@ def _counted(question: WorldQuestion, states: Sequence[tuple[int, FrameState]]) 
         found.append((frame, str(count) if there else _NO))
         before = there
     return found
+
+
+def _uniform(start: int, end: int) -> tuple[list[int], str]:
+    frames = evenly_spaced(start, end, UNIFORM_FRAMES)
+    return frames, f"{len(frames)} frames evenly spaced from frame {start} to {end}."
+
+
+def _found_text(count: int, start: int, end: int, prompt: str) -> str:
+    return f"{count} frames from frame {start} to {end} that best match {prompt!r}, in time order."
 
 
 def _words(state: FrameState) -> set[str]:

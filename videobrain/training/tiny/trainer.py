@@ -37,6 +37,7 @@ class VlmStage:
         frames: Frames in a batch.
         learning_rate: Highest learning rate, after the warm-up; it falls along a cosine.
         last_share: Share of it that is left at the end.
+        parts: Parts that a batch is computed in.
     """
 
     name: StageName
@@ -44,12 +45,13 @@ class VlmStage:
     frames: int = 160
     learning_rate: float = 2e-3
     last_share: float = 0.1
+    parts: int = 1
 
 
 CURRICULUM: tuple[VlmStage, ...] = (
-    VlmStage("captions", steps=2000, learning_rate=2e-3, last_share=0.3),
-    VlmStage("lookup", steps=1500, learning_rate=1.5e-3, last_share=0.3),
-    VlmStage("trajectories", steps=4000, learning_rate=1e-3, last_share=0.02),
+    VlmStage("captions", steps=3000, frames=96, learning_rate=2e-3, last_share=0.3),
+    VlmStage("lookup", steps=1500, frames=96, learning_rate=1.5e-3, last_share=0.3),
+    VlmStage("trajectories", steps=3000, frames=160, learning_rate=1e-3, last_share=0.02, parts=3),
 )
 
 
@@ -146,23 +148,24 @@ def train_stage(
     log = JsonLines(directory / "log.jsonl", lambda line: int(line["step"]) <= done)
     if done == 0:
         log.add(step=0, stage=asdict(stage), shape=asdict(shape or TinyShape()), seed=seed)
-    batches = Batches(maker, stage.name, stage.frames, seed)
-    held_back = [batches[_HELD_BACK + number] for number in range(2)]
+    batches = Batches(maker, stage.name, stage.frames, seed, stage.parts)
+    held_back = [part for number in range(2) for part in batches[_HELD_BACK + number]]
     kinds = token_kinds(processor.tokenizer)
     model.train()
     began = reported = saved = time.monotonic()
     total, seen, since = 0.0, 0, done
-    for number, batch in zip(range(done, stage.steps), _load(batches, done, stage.steps, workers), strict=True):
-        batch = Batch(*(tensor.to(accelerator.device) for tensor in batch))
-        with accelerator.autocast():
-            logits, truth = trained_logits(model, batch)
-        loss = cross_entropy(logits, truth)
-        accelerator.backward(loss)
+    for number, parts in zip(range(done, stage.steps), _load(batches, done, stage.steps, workers), strict=True):
+        trained = sum(int((part.labels[:, 1:] >= 0).sum()) for part in parts)
+        for part in parts:
+            with accelerator.autocast():
+                logits, truth = trained_logits(model, Batch(*(tensor.to(accelerator.device) for tensor in part)))
+            loss = cross_entropy(logits, truth, reduction="sum") / trained
+            accelerator.backward(loss)
+            total, seen = total + float(loss.detach()), seen + len(part.frames)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        total, seen = total + float(loss.detach()), seen + len(batch.frames)
         step, now = number + 1, time.monotonic()
         if step % report_steps == 0 or step == stage.steps:
             line = {
@@ -216,7 +219,7 @@ def _accuracy(accelerator: Any, model: Any, batches: list[Batch], kinds: dict[in
     return {kind: round(sum(found) / len(found), 4) for kind, found in right.items() if found}
 
 
-def _load(batches: Batches, first: int, end: int, workers: int) -> Iterator[Batch]:
+def _load(batches: Batches, first: int, end: int, workers: int) -> Iterator[tuple[Batch, ...]]:
     from torch.utils.data import DataLoader
 
     loader = DataLoader(
