@@ -8,40 +8,26 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from videobrain.errors import MissingDependencyError
 from videobrain.index.weights import require
-from videobrain.training.tiny.pictures import (
-    Batch,
-    Pictures,
-    Text,
-    channels_first,
-    picture,
-    search_prompts,
-    tokenizer,
-    truths,
-)
+from videobrain.training.tiny.pictures import Batch, Pictures, tokenizer
+from videobrain.training.tiny.probes import Probes
 from videobrain.training.tiny.stages import JsonLines, Stage, write_atomically
-from videobrain.world import HELD_OUT_PAIRS, still
-from videobrain.world.vocabulary import with_article
 
 Log = Callable[[str], None]
 
 _CONTEXT = 16
 _CHECKPOINT, _CURVE = "checkpoint.pt", "curve.jsonl"
 _PROBE_BATCHES = 24
-_PROBE_SEED = "probe"
-_PEERS, _SHOWN = 600, 4
-"""A search of ten minutes compares 600 frames and shows four."""
 
 
 @dataclass(frozen=True)
@@ -172,13 +158,6 @@ def build_model(recipe: Recipe) -> Any:
     return open_clip.CLIP(**model_config(recipe)["model_cfg"])
 
 
-class _Point(NamedTuple):
-    """Recall among still pictures: how often a true picture is among the four of 600 that a search would show."""
-
-    recall: float
-    held_out: float
-
-
 class _Training:
     """One training, from nothing or from its checkpoint."""
 
@@ -212,7 +191,7 @@ class _Training:
         recipe = self._recipe
         parameters = sum(each.numel() for each in self._model.parameters())
         self._log(f"Training an encoder of {parameters / 1e6:.2f} M parameters on {self._device}")
-        probes = _Probes(recipe)
+        probes = Probes(_PROBE_BATCHES * recipe.batch, recipe.side)
         pictures = Pictures(recipe.side, recipe.batch, recipe.captions, recipe.seed)
         losses: list[float] = []
         begun = time.monotonic() - self._seconds
@@ -277,7 +256,7 @@ class _Training:
     def _logits(self, pictures: Any, texts: Any) -> Any:
         return (self._model.logit_scale.exp() * (pictures @ texts.T) + self._model.logit_bias).float()
 
-    def _note(self, losses: list[float], probes: _Probes) -> None:
+    def _note(self, losses: list[float], probes: Probes) -> None:
         import torch
 
         self._model.eval()
@@ -305,32 +284,6 @@ class _Training:
             "seconds": self._seconds,
         }
         write_atomically(self._directory / _CHECKPOINT, lambda path: torch.save(state, path))
-
-
-class _Probes:
-    """Pictures of the test split on which the curve is measured; no video shows them, and no choice rests on them."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        rng = random.Random(_PROBE_SEED)
-        states = [still(rng, "test") for _ in range(_PROBE_BATCHES * recipe.batch)]
-        self.texts: list[Text] = search_prompts("test")
-        self.pixels = channels_first([picture(state, recipe.side, rng) for state in states])
-        self._true = truths(states, self.texts)
-        held_out = {with_article(str(thing)) for thing in HELD_OUT_PAIRS}
-        self._held_out = np.array([text.words in held_out for text in self.texts])
-
-    def measure(self, scores: np.ndarray[Any, Any]) -> _Point:
-        """Recall from scores of shape (pictures, texts)."""
-        found = np.zeros_like(self._true)
-        for column, true in enumerate(self._true.T):
-            wrong = np.sort(scores[~true, column])[::-1]
-            # Where a search of 600 frames has its fourth wrong one.
-            bar = wrong[min(len(wrong) - 1, round(len(wrong) * _SHOWN / _PEERS))]
-            found[:, column] = true & (scores[:, column] > bar)
-        ours, theirs = self._true[:, ~self._held_out], self._true[:, self._held_out]
-        return _Point(
-            float(found[:, ~self._held_out].sum() / ours.sum()), float(found[:, self._held_out].sum() / theirs.sum())
-        )
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
