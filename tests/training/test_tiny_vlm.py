@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from videobrain import VideoBrain
 from videobrain.agent import Episode
-from videobrain.models import ChatRequest
+from videobrain.models import ChatRequest, ModelProfile
 from videobrain.models.local import LocalModel
 from videobrain.testing import ScriptedModel
 from videobrain.training.tiny import trainer
@@ -32,7 +33,7 @@ from videobrain.training.tiny.model import (
     trained_logits,
 )
 from videobrain.training.tiny.oracle import notes, play, play_model
-from videobrain.training.tiny.tokenizer import fixed_phrases, make_tiny_processor
+from videobrain.training.tiny.tokenizer import CONTEXT_TOKENS, fixed_phrases, make_tiny_processor
 from videobrain.training.tiny.trainer import VlmStage, token_kinds, train_stage, train_vlm
 from videobrain.training.tokens import ConversationTokenizer
 from videobrain.video import EncodedFrame
@@ -141,6 +142,23 @@ async def test_a_model_that_says_what_the_oracle_says_comes_to_the_same_answer()
         assert played.usage.tool_calls == episode.usage.tool_calls
         found = [frame.frame_index for frame in played.messages[-2].frames]
         assert world.answer_from(question, found) == question.answer
+
+
+@pytest.mark.anyio
+async def test_training_sees_what_a_run_on_the_file_sees(tmp_path: Path) -> None:
+    """The oracle's conversation, word for word and frame for frame, against `VideoBrain` on the written video."""
+    world, episode = finished(4, 2)
+    question = world.questions[4]
+    model = ScriptedModel(episode.replies, profile=ModelProfile(prompts="compact"), max_model_len=CONTEXT_TOKENS)
+    async with VideoBrain(model) as brain:
+        answer = await brain.ask(world.write(tmp_path / "video.mp4"), question.question, options=question.options)
+    assert question.accepts(answer.choice or answer.text)
+    real, ours = model.requests[-1].messages, episode.messages[:-1]
+    assert [message.text for message in real] == [message.text for message in ours]
+    for one, other in zip(real, ours, strict=True):
+        assert [frame.frame_index for frame in one.frames] == [frame.frame_index for frame in other.frames]
+        for frame, drawn in zip(one.frames, other.frames, strict=True):
+            assert np.abs(fit_frame(decoded(frame)).astype(int) - fit_frame(decoded(drawn))).mean() < 6
 
 
 # The model -------------------------------------------------------------------------------------------------------
