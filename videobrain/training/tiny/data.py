@@ -7,6 +7,7 @@ number of workers makes the same batches.
 from __future__ import annotations
 
 import io
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ StageName = Literal["captions", "lookup", "trajectories"]
 _JPEG_QUALITIES = (40, 95)
 _BACKGROUNDS, _KEPT = 64, 16
 """Backgrounds of pictures, and the batches in a row that share them: drawing one costs more than all else."""
+_LOOKUP_FRAMES = ((300, (2, 3, 4)), (700, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 24)))
+"""Frames to look up among, by the number of the batch: which of two it is, is learnt sooner than which of sixteen."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
 """Frames of single-shot prompts."""
 
@@ -176,7 +179,7 @@ class Batches:
         rng = random.Random(f"{self.stage}/{self.seed}/{number}")
         examples: list[Example] = []
         shared = random.Random(f"{self.seed}/{number // _KEPT}")
-        make = self._maker(rng, [shared.getrandbits(30) for _ in range(_BACKGROUNDS)])
+        make = self._maker(number, rng, [shared.getrandbits(30) for _ in range(_BACKGROUNDS)])
         while sum(len(example.frames) for example in examples) < self.frames:
             examples += make()
         examples.sort(key=lambda example: len(example.input_ids))
@@ -184,13 +187,14 @@ class Batches:
         cuts = [len(examples) * part // parts for part in range(parts + 1)]
         return tuple(self.maker.batch(examples[begin:end]) for begin, end in pairwise(cuts))
 
-    def _maker(self, rng: random.Random, backgrounds: Sequence[int]) -> Callable[[], list[Example]]:
+    def _maker(self, number: int, rng: random.Random, backgrounds: Sequence[int]) -> Callable[[], list[Example]]:
         maker = self.maker
         match self.stage:
             case "captions":
                 return lambda: [maker.captions(rng, 8, backgrounds)]
             case "lookup":
-                count = rng.choice((4, 8, 16, 16, 24))  # of one length, so that little is padded
+                counts = next(counts for end, counts in _LOOKUP_FRAMES if number < end)
+                count = rng.choice(counts)  # of one length, so that little is padded
                 return lambda: [maker.lookup(rng, count, backgrounds)]
             case "trajectories":
 
