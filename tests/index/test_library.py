@@ -9,7 +9,7 @@ import pytest
 
 from tests.index.encoders import ColourEncoder
 from videobrain.errors import InputError
-from videobrain.index import FrameIndex, Library, SharedEncoder, search_library
+from videobrain.index import FrameIndex, Library, SharedEncoder
 from videobrain.settings import Settings
 from videobrain.testing import make_video
 from videobrain.video import VideoPool
@@ -37,8 +37,8 @@ async def test_one_call_searches_all_videos(indexes: list[FrameIndex], backend: 
 
 async def test_both_backends_find_the_same(indexes: list[FrameIndex]) -> None:
     for query in ("red", "blue", "green magenta"):
-        exact = await search_library(indexes, query, k=8, backend="exact")
-        assert await search_library(indexes, query, k=8, backend="hnsw") == exact
+        exact = await Library(indexes, backend="exact").search(query, k=8)
+        assert await Library(indexes, backend="hnsw").search(query, k=8) == exact
         assert len(exact) == 8
 
 
@@ -54,14 +54,14 @@ async def test_near_duplicates_are_left_out_within_each_video(indexes: list[Fram
 
 
 async def test_a_range_of_time_holds_within_each_video(indexes: list[FrameIndex]) -> None:
-    hits = await search_library(indexes, "blue", k=10, start_seconds=15, end_seconds=25, backend="hnsw")
+    hits = await Library(indexes, backend="hnsw").search("blue", k=10, start_seconds=15, end_seconds=25)
     assert hits
     assert all(15 <= hit.timestamp_seconds < 25 for hit in hits)
     # The second video ends at 20 s: it is left out, not an error.
-    hits = await search_library(indexes, "white", start_seconds=50)
+    hits = await Library(indexes).search("white", start_seconds=50)
     assert {hit.video for hit in hits} == {indexes[0].video.info.source}
     with pytest.raises(InputError, match="between"):
-        await search_library(indexes, "white", start_seconds=1000)
+        await Library(indexes).search("white", start_seconds=1000)
 
 
 async def test_a_library_needs_videos_and_one_encoder(indexes: list[FrameIndex], settings: Settings) -> None:

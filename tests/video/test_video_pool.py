@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 from pathlib import Path
 
 import anyio
@@ -302,19 +301,6 @@ async def test_decoders_stay_within_their_bound(videos: Path) -> None:
                 group.start_soon(read, video)
         assert 1 <= pool.decoders.open_count <= most <= 2
     assert pool.decoders.open_count == 0
-
-
-async def test_streaming_decodes_ahead_and_ends_clean(pool: VideoPool, videos: Path) -> None:
-    video = await pool.open(videos / "friday.mp4")
-    seen = []
-    async with aclosing(video.stream_frames(range(0, 185, 5), size=FRAME_SIZES[2], batch=8)) as batches:
-        async for batch in batches:
-            seen.extend(frame.frame_index for frame in batch)
-    assert seen == list(range(0, 185, 5))
-    async with aclosing(video.stream_frames(range(185), batch=4)) as batches:
-        async for _ in batches:
-            break
-    assert len(pool.cache) == 0
 
 
 async def test_a_deadline_ends_decoding(pyav_pool: VideoPool, videos: Path) -> None:

@@ -6,7 +6,7 @@ from videobrain.index.clip import OpenClipEncoder
 from videobrain.index.encoder import Embeddings, FrameEncoder
 from videobrain.index.frame_index import FrameHit, FrameIndex
 from videobrain.index.grid import candidate_frames
-from videobrain.index.library import Library, search_library
+from videobrain.index.library import Library
 from videobrain.index.shared import SharedEncoder
 from videobrain.index.store import IndexEntry, IndexStore
 
@@ -21,5 +21,4 @@ __all__ = [
     "OpenClipEncoder",
     "SharedEncoder",
     "candidate_frames",
-    "search_library",
 ]

@@ -153,17 +153,3 @@ class Library:
 def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
     """Progress on one video as progress on all of them."""
     return None if progress is None else lambda done, _: progress(before + done, total)
-
-
-async def search_library(
-    indexes: Sequence[FrameIndex],
-    query: str,
-    *,
-    k: int = 4,
-    start_seconds: float = 0.0,
-    end_seconds: float | None = None,
-    backend: Backend | None = None,
-) -> list[FrameHit]:
-    """The `k` frames of several videos most similar to `query`, best first; see `Library`, which keeps its graph."""
-    library = Library(indexes, backend=backend)
-    return await library.search(query, k=k, start_seconds=start_seconds, end_seconds=end_seconds)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from videobrain.video.cache import FrameKey
@@ -126,29 +125,6 @@ class Video:
 
         found = await self._pool.cache.get_many(keys, make)
         return [found[key] for key in keys if key in found]
-
-    async def stream_frames(
-        self, indices: Sequence[int], *, size: FrameSize | None = None, batch: int = 16
-    ) -> AsyncIterator[list[Frame]]:
-        """Frames in batches; the next batch is decoded while the caller works on the one before.
-
-        Close the iterator (``contextlib.aclosing``) if it is left early. Undecodable frames are left out; a batch may
-        be empty. Nothing enters the cache: a long video's frames would drive out those that are looked at.
-        """
-        wanted = self._check(indices)
-        batches = [wanted[i : i + batch] for i in range(0, len(wanted), batch)]
-        ahead: asyncio.Task[list[Frame]] | None = None
-        try:
-            for part in [*batches, []]:
-                ready, ahead = ahead, asyncio.create_task(self.frames(part, size=size)) if part else None
-                if ready is not None:
-                    yield await ready
-        finally:
-            if ahead is not None:
-                ahead.cancel()
-                await asyncio.wait([ahead])
-                if not ahead.cancelled():
-                    ahead.exception()  # seen, though nobody wants it any more
 
     def _check(self, indices: Sequence[int]) -> list[int]:
         wanted = unique_sorted(indices)
