@@ -56,7 +56,7 @@ class VideoBrain:
         api_key: Its key; by default ``OPENAI_API_KEY``.
         tools: What the model may do, or names of tools; by default `uniform_sample` and `clip_sample`.
         encoder: What embeds frames for `clip_sample`: an open_clip model or a `FrameEncoder`.
-        strategy: ``videobrain``, ``uniform-N``, or a `Strategy`.
+        strategy: ``videobrain``, ``uniform-N``, ``blind``, or a `Strategy`.
         limits: Limits of every question that brings none.
         settings: By default those of the environment.
 

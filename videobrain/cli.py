@@ -53,7 +53,7 @@ def ask(
     model: Model = None,
     base_url: BaseUrl = None,
     encoder: Encoder = None,
-    strategy: Annotated[str, typer.Option(help="videobrain, or uniform-N: one shot from N frames.")] = "videobrain",
+    strategy: Annotated[str, typer.Option(help="videobrain, uniform-N (one shot) or blind.")] = "videobrain",
     min_calls: Annotated[int, typer.Option(min=0, help="Tool calls before an answer is accepted.")] = 0,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Replies of the model.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Frames shown in all.")] = None,

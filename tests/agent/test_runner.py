@@ -326,6 +326,21 @@ async def test_uniform_says_where_it_saw_fewer_frames(video: Path, settings: Set
     assert "uniform-50 saw only 7 frames" in answer.warnings[0]
 
 
+@pytest.mark.parametrize("max_model_len", [None, 8192])
+async def test_blind_asks_once_without_frames_and_tools(
+    video: Path, settings: Settings, max_model_len: int | None
+) -> None:
+    async with ScriptedModel([ANSWER], max_model_len=max_model_len) as model:
+        answer = await brain(model, settings, strategy="blind").ask(video, "What?")
+    (request,) = model.requests
+    assert request.messages[1].frames == ()
+    assert "What?" in request.messages[1].text
+    assert "<tool_call>" not in request.messages[0].text
+    assert (answer.text, answer.usage.turns, answer.usage.frames, answer.evidence) == ("red", 1, 0, ())
+    assert answer.warnings == ()
+    assert answer.trace.replay() == answer.trace.messages
+
+
 async def test_the_paper_strategy_can_ask_for_calls(video: Path, settings: Settings) -> None:
     strategy = VideoBrainStrategy(initial_frames=3, min_calls=1)
     answer = await brain([ANSWER, uniform(0, 50), ANSWER], settings, strategy=strategy).ask(video, "What?")
@@ -407,6 +422,7 @@ async def test_strategies_by_name() -> None:
     assert resolve_strategy("videobrain") == VideoBrainStrategy()
     assert resolve_strategy("uniform") == UniformStrategy(32)
     assert resolve_strategy("uniform-8").name == "uniform-8"
+    assert resolve_strategy("blind").name == "blind"
     mine = Describe()
     assert resolve_strategy(mine) is mine
     for wrong in ("", "uniform-0", "uniform-", "uniform-x", "magic"):

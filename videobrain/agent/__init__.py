@@ -35,11 +35,12 @@ from videobrain.agent.steps import (
     StopReason,
     ToolOutcome,
 )
-from videobrain.agent.strategies import UniformStrategy, VideoBrainStrategy, resolve_strategy
+from videobrain.agent.strategies import BlindStrategy, UniformStrategy, VideoBrainStrategy, resolve_strategy
 from videobrain.agent.trace import Trace
 
 __all__ = [
     "AskModel",
+    "BlindStrategy",
     "CallTool",
     "Conclusion",
     "Episode",

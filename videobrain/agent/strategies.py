@@ -1,4 +1,4 @@
-"""The strategies that come with videobrain: the paper's loop, and the one-shot baseline."""
+"""The strategies that come with videobrain: the paper's loop, and the baselines of one shot and of none."""
 
 from __future__ import annotations
 
@@ -60,8 +60,23 @@ class UniformStrategy:
         return await run.drive(run.episode(plan, (), turns=1), frames)
 
 
+@dataclass(frozen=True, slots=True)
+class BlindStrategy:
+    """The question alone, no frames, no tools: what a guess is worth."""
+
+    @property
+    def name(self) -> str:
+        """``blind``."""
+        return "blind"
+
+    async def run(self, run: Run) -> Conclusion:
+        """Ask once."""
+        plan = await run.plan(initial_frames=0, tools=())
+        return await run.drive(run.episode(plan, (), turns=1), ())
+
+
 def resolve_strategy(strategy: str | Strategy) -> Strategy:
-    """A strategy by name: ``videobrain``, ``uniform`` or ``uniform-N``; strategies themselves pass.
+    """A strategy by name: ``videobrain``, ``uniform``, ``uniform-N`` or ``blind``; strategies themselves pass.
 
     Raises:
         ConfigurationError: There is none of this name.
@@ -72,4 +87,8 @@ def resolve_strategy(strategy: str | Strategy) -> Strategy:
         return VideoBrainStrategy()
     if match := re.fullmatch(r"uniform(?:-([1-9]\d{0,3}))?", strategy):
         return UniformStrategy(int(match[1])) if match[1] else UniformStrategy()
-    raise ConfigurationError(f"There is no strategy {strategy!r}.", hint="Known are videobrain, uniform and uniform-N.")
+    if strategy == "blind":
+        return BlindStrategy()
+    raise ConfigurationError(
+        f"There is no strategy {strategy!r}.", hint="Known are videobrain, uniform, uniform-N and blind."
+    )
