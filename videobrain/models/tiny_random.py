@@ -144,14 +144,20 @@ def make_processor(tokenizer: Any, *, patch_size: int, merge_size: int, fewest_p
 
 
 def make_tokenizer(
-    texts: Iterable[str], *, vocab_size: int, phrases: Sequence[str] = (), model_max_length: int = 32768
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    phrases: Sequence[str] = (),
+    digits: int = 1,
+    model_max_length: int = 32768,
 ) -> Any:
-    """A byte-level BPE tokenizer: any text can be written, each digit is a token, and so is each tag.
+    """A byte-level BPE tokenizer: any text can be written, numbers are cut alike everywhere, and each tag is a token.
 
     Args:
         texts: What the merges are learnt from.
         vocab_size: Tokens at the most, tags, phrases and special tokens apart.
         phrases: Texts that are one token each.
+        digits: Most digits of a token; of more than one where `texts` show them.
         model_max_length: Context of the model in tokens.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -161,7 +167,8 @@ def make_tokenizer(
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(
-                Regex(r"\p{N}|[,:] (?!\p{L})| ?[\p{L}_]+| ?[^\s\p{L}\p{N}_]+|\s+"), behavior="isolated"
+                Regex(rf"\p{{N}}{{1,{digits}}}" r"|[,:] (?!\p{L})| ?[\p{L}_]+| ?[^\s\p{L}\p{N}_]+|\s+"),
+                behavior="isolated",
             ),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]

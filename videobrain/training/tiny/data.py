@@ -38,8 +38,10 @@ StageName = Literal["captions", "lookup", "trajectories"]
 _JPEG_QUALITIES = (40, 95)
 _BACKGROUNDS, _KEPT = 64, 16
 """Backgrounds of pictures, and the batches in a row that share them: drawing one costs more than all else."""
-_LOOKUP_FRAMES = ((300, (2, 3, 4)), (700, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 24)))
+_LOOKUP_FRAMES = ((150, (2, 3, 4)), (400, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 24)))
 """Frames to look up among, by the number of the batch: which of two it is, is learnt sooner than which of sixteen."""
+_IN_ORDER = 0.6
+"""Share of look-ups that go through all frames, as the notes of a trajectory do."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
 """Frames of single-shot prompts."""
 
@@ -91,14 +93,15 @@ class ExampleMaker:
         return Example(np.array(ids), np.array(sampled), [shown(state, rng) for state in states])
 
     def lookup(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
-        """Labelled frames, then what some of them show, asked for by number in any order."""
+        """Labelled frames, then what they show: all in their order, or those that are asked for by number in any order."""
         states = self._stills(rng, count, backgrounds)
         numbers = _numbers(rng, count)
         by_number = dict(zip(numbers, states, strict=True))
-        asked = rng.sample(numbers, k=rng.randint(max(1, count // 2), count))
-        if rng.random() < 0.3:
-            asked = sorted(asked)
-        question = f"What do frames {', '.join(map(str, asked))} show?"
+        if rng.random() < _IN_ORDER:
+            asked, question = numbers, "What do the frames show?"
+        else:
+            asked = rng.sample(numbers, k=rng.randint(max(1, count // 2), count))
+            question = f"What do frames {', '.join(map(str, asked))} show?"
         said = ", ".join(f"{number} {caption(by_number[number])}" for number in asked)
         frames = [encoded(Frame(number, number / 10, draw_state(state)), rng) for number, state in by_number.items()]
         total = max(numbers) + rng.randint(1, 100)

@@ -20,7 +20,7 @@ MERGE = 4
 """Patches along the side of an image token: a frame is four tokens, a quarter each, as objects keep to quarters."""
 TOOLS: tuple[ToolSpec, ...] = (uniform_sample.spec, clip_sample.spec)
 """The tools that the model learns."""
-_VOCABULARY = 1024
+_VOCABULARY = 1152
 _OTHER_WORDS = "system user assistant no yes alone seen not look closer so describe frame frames what do show"
 
 
@@ -30,6 +30,7 @@ def make_tiny_processor() -> Any:
         [text for text in _texts() for _ in range(4)],
         vocab_size=_VOCABULARY,
         phrases=fixed_phrases(),
+        digits=2,  # frame numbers are half of what is read and written
         model_max_length=CONTEXT_TOKENS,
     )
     pixels = FRAME_PIXELS * FRAME_PIXELS
@@ -48,6 +49,7 @@ def _texts() -> Iterator[str]:
     for word in (*WORDS, *_OTHER_WORDS.split()):
         yield from (word, f" {word}", word.capitalize(), f" {word.capitalize()}")
     yield from (f"\n{letter}. {letter} <{letter}" for letter in "ABCD")
+    yield from (f"{number:02}" for number in range(100))
     yield from (f" {letter}" for letter in "ACEHKMTX")
     yield from COMPACT.model_dump().values()
     for colour, shape in product(COLOURS, SHAPES):
