@@ -93,7 +93,7 @@ class ExampleMaker:
         return Example(np.array(ids), np.array(sampled), [shown(state, rng) for state in states])
 
     def lookup(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
-        """Labelled frames, then what they show: all in their order, or those that are asked for by number in any order."""
+        """Labelled frames, then what they show: all in order, or those that are asked for by number in any order."""
         states = self._stills(rng, count, backgrounds)
         numbers = _numbers(rng, count)
         by_number = dict(zip(numbers, states, strict=True))
