@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 import traceback
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import anyio
+import anyio.to_thread
 from anyio.abc import ObjectReceiveStream
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
@@ -30,6 +32,7 @@ from videobrain.errors import (
 from videobrain.index import FrameEncoder, FrameHit, FrameIndex
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, resolve_model
+from videobrain.models.resolve import own_encoder
 from videobrain.resources import Resources
 from videobrain.result import Answer, Outcome, Question, VideoSource
 from videobrain.settings import Settings
@@ -50,18 +53,21 @@ class VideoBrain:
             answer = await brain.ask("match.mp4", "Who scores first?")
 
     Args:
-        model: ``openai:NAME``, ``vllm:ID_OR_DIR``, ``local:ID_OR_DIR``, or a `ChatModel` (which its maker closes). By
-            default ``VIDEOBRAIN_MODEL``, else the one model of the server at `base_url` or ``OPENAI_BASE_URL``.
+        model: ``openai:NAME``, ``vllm:ID_OR_DIR``, ``local:ID_OR_DIR``, ``tiny`` (the bundled model), or a `ChatModel`
+            (which its maker closes). By default ``VIDEOBRAIN_MODEL``, else the one model of the server at `base_url`
+            or ``OPENAI_BASE_URL``, else ``tiny``, with a warning.
         base_url: Address of an OpenAI-compatible server.
         api_key: Its key; by default ``OPENAI_API_KEY``.
         tools: What the model may do, or names of tools; by default `uniform_sample` and `clip_sample`.
-        encoder: What embeds frames for `clip_sample`: an open_clip model or a `FrameEncoder`.
+        encoder: What embeds frames for `clip_sample`: an open_clip model or a `FrameEncoder`. By default
+            ``VIDEOBRAIN_ENCODER``, else the encoder that belongs to the model, else that of `Settings.encoder`.
         strategy: ``videobrain``, ``uniform-N``, ``blind``, or a `Strategy`.
         limits: Limits of every question that brings none.
         settings: By default those of the environment.
 
     Raises:
         ConfigurationError: A string names no model, tool or strategy.
+        MissingDependencyError: The bundled model is named, and what runs it is not installed.
     """
 
     def __init__(
@@ -249,7 +255,8 @@ class VideoBrain:
             EncoderUnavailableError: The frame encoder cannot be loaded.
         """
         async with self._resources() as resources:
-            index = resources.index(await resources.videos.open(video))
+            opened = await resources.videos.open(video)
+            index = resources.index(opened, own_encoder=await self._own_encoder())
             await index.build(progress=progress)
             return index
 
@@ -279,7 +286,7 @@ class VideoBrain:
         async with self._resources() as resources:
             sources = [video] if isinstance(video, str | Path | bytes) else list(video)
             videos = [await resources.videos.open(source) for source in sources]
-            library = resources.library(videos)
+            library = resources.library(videos, own_encoder=await self._own_encoder())
             hits = await library.search(
                 query, k=k, start_seconds=start_seconds, end_seconds=end_seconds, progress=progress
             )
@@ -325,6 +332,13 @@ class VideoBrain:
     def _new_model(self) -> ChatModel:
         return resolve_model(self._model, base_url=self._base_url, api_key=self._api_key, settings=self.settings)
 
+    async def _own_encoder(self) -> str | None:
+        """The encoder of the model that is named; where none is, searching asks for no model."""
+        named = self.settings.model if self._model is None else self._model
+        if not isinstance(named, str | None):
+            return named.profile.encoder
+        return await anyio.to_thread.run_sync(own_encoder, named) if named else None
+
     def _new_resources(self) -> Resources:
         owned = self._model is None or isinstance(self._model, str)
         return Resources(self._new_model, owns_model=owned, encoder=self._encoder, settings=self.settings)
@@ -359,9 +373,13 @@ class VideoBrain:
     ) -> Answer:
         _check_question(question, options, output_type)
         output = _output(output_type)
-        model = resources.model
+        model = await resources.model()
         opened = await resources.videos.open(video)
-        index = resources.index(opened)
+
+        @functools.cache
+        def index() -> FrameIndex:  # once the model is reached, since a server has to be asked which model it serves
+            return resources.index(opened, own_encoder=model.profile.encoder)
+
         run = Run(
             question,
             opened,
@@ -375,7 +393,7 @@ class VideoBrain:
             settings=self.settings,
             search=_search_for_tools(index),
         )
-        async with resources.warming(index) as start_warming:
+        async with resources.warming(opened, index) as start_warming:
 
             def listen(event: Event) -> None:
                 if isinstance(event, RequestStarted):
@@ -460,10 +478,10 @@ def _output(output_type: type[Any] | None) -> _Output:
     return _Output(schema, check, adapter.validate_json)
 
 
-def _search_for_tools(index: FrameIndex) -> SearchFrames:
+def _search_for_tools(index: Callable[[], FrameIndex]) -> SearchFrames:
     async def search(query: str, *, k: int, start_frame: int, end_frame: int | None) -> list[FrameHit]:
         try:
-            return await index.search(query, k=k, start_frame=start_frame, end_frame=end_frame)
+            return await index().search(query, k=k, start_frame=start_frame, end_frame=end_frame)
         except EncoderUnavailableError as error:
             raise ToolError(f"The frame encoder cannot be loaded: {error}", withdraw=True) from error
         except VideoError:

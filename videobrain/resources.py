@@ -34,7 +34,7 @@ class Resources:
     Args:
         new_model: Makes the model when it is first needed.
         owns_model: Whether the model is closed with the rest.
-        encoder: What embeds frames; by default ``Settings.encoder``.
+        encoder: What the user chose to embed frames; None: what the settings choose, else the model's own.
         settings: The settings.
     """
 
@@ -51,49 +51,68 @@ class Resources:
         self._new_model = new_model
         self._owns_model = owns_model
         self._model: ChatModel | None = None
-        chosen = OpenClipEncoder(encoder, settings=settings) if isinstance(encoder, str | None) else encoder
-        self.encoder = SharedEncoder(chosen)
+        self._making_model = anyio.Lock()
+        if encoder is None and "encoder" in settings.model_fields_set:
+            encoder = settings.encoder
+        self._chosen_encoder = encoder
+        self._encoders: dict[str, SharedEncoder] = {}
         self._store = IndexStore(settings)
-        self._indexes: WeakValueDictionary[str, FrameIndex] = WeakValueDictionary()
-        self._kept_indexes: OrderedDict[str, FrameIndex] = OrderedDict()
+        self._indexes: WeakValueDictionary[tuple[str, str], FrameIndex] = WeakValueDictionary()
+        self._kept_indexes: OrderedDict[tuple[str, str], FrameIndex] = OrderedDict()
         self._libraries: OrderedDict[tuple[str, ...], Library] = OrderedDict()
         self._warming: dict[str, _Warming] = {}
 
-    @property
-    def model(self) -> ChatModel:
-        """The model; made on first use.
+    async def model(self) -> ChatModel:
+        """The model; made on first use, in a thread since a model's directory is looked at.
 
         Raises:
-            ConfigurationError: No model is configured.
+            ConfigurationError: No model is configured, or it cannot be used.
+            MissingDependencyError: The bundled model is meant, and what runs it is not installed.
         """
-        if self._model is None:
-            self._model = self._new_model()
-        return self._model
+        async with self._making_model:
+            if self._model is None:
+                self._model = await anyio.to_thread.run_sync(self._new_model)
+            return self._model
 
-    def index(self, video: Video) -> FrameIndex:
+    def encoder(self, own: str | None) -> SharedEncoder:
+        """What embeds frames: what the user chose, else the model's `own` encoder, else the default of the settings."""
+        chosen = self._chosen_encoder if self._chosen_encoder is not None else own or self.settings.encoder
+        name = chosen if isinstance(chosen, str) else chosen.name
+        if name not in self._encoders:
+            made = OpenClipEncoder(chosen, settings=self.settings) if isinstance(chosen, str) else chosen
+            self._encoders[name] = SharedEncoder(made)
+        return self._encoders[name]
+
+    def index(self, video: Video, *, own_encoder: str | None) -> FrameIndex:
         """The index of an open video, one for all its questions. Nothing is embedded by this."""
-        index = self._indexes.get(video.key)
+        encoder = self.encoder(own_encoder)
+        key = (video.key, encoder.name)
+        index = self._indexes.get(key)
         if index is None:
-            index = self._indexes[video.key] = FrameIndex(video, self.encoder, self._store, self.settings)
+            index = self._indexes[key] = FrameIndex(video, encoder, self._store, self.settings)
         if video.in_memory:  # whoever keeps its index keeps the whole file in memory
             return index
-        return _recent(self._kept_indexes, video.key, lambda: index, _INDEXES_KEPT)
+        return _recent(self._kept_indexes, key, lambda: index, _INDEXES_KEPT)
 
-    def library(self, videos: Sequence[Video]) -> Library:
+    def library(self, videos: Sequence[Video], *, own_encoder: str | None) -> Library:
         """Several videos that are searched together."""
-        keys = tuple(video.key for video in videos)
-        return _recent(self._libraries, keys, lambda: Library([self.index(video) for video in videos]), 1)
+
+        def make() -> Library:
+            return Library([self.index(video, own_encoder=own_encoder) for video in videos])
+
+        keys = (self.encoder(own_encoder).name, *(video.key for video in videos))
+        return _recent(self._libraries, keys, make, 1)
 
     @asynccontextmanager
-    async def warming(self, index: FrameIndex) -> AsyncIterator[Callable[[], None]]:
-        """Gives a function that begins to embed ahead; embedding ends with the last run that asked for it."""
-        key = index.video.key
+    async def warming(self, video: Video, index: Callable[[], FrameIndex]) -> AsyncIterator[Callable[[], None]]:
+        """Gives a function that begins to embed a video ahead; embedding ends with the last run that asked for it."""
+        key = video.key
         warming = self._warming.setdefault(key, _Warming())
         warming.runs += 1
 
         def start() -> None:
             if warming.task is None and self.settings.warm_index is not False:
-                warming.task = asyncio.create_task(self._warm(index))
+                warming.task = asyncio.create_task(self._warm(index()))
 
         try:
             yield start
@@ -108,12 +127,12 @@ class Resources:
 
     async def _warm(self, index: FrameIndex) -> None:
         # Whether weights are on disk takes imports and a look at directories.
-        if not self.settings.warm_index and not await anyio.to_thread.run_sync(lambda: self.encoder.weights_local):
+        if not self.settings.warm_index and not await anyio.to_thread.run_sync(lambda: index.encoder.weights_local):
             return
         with anyio.CancelScope() as scope:
 
             def watch(done: int, total: int) -> None:
-                cost = self.encoder.seconds_per_frame
+                cost = index.encoder.seconds_per_frame
                 if not self.settings.warm_index and cost is not None and cost * (total - done) > _WARMING_SECONDS:
                     scope.cancel()
 

@@ -43,6 +43,7 @@ from videobrain.settings import Settings
 from videobrain.text import well_formed
 from videobrain.tools import FrameAccess, Remaining, SearchFrames, Tool, ToolContext, ToolError, ToolRetry
 from videobrain.video import FRAME_SIZES, EncodedFrame, Video, evenly_spaced
+from videobrain.world import is_world_video
 
 _TIME_LOW = 0.2
 """Share of the run's seconds that is kept for the last turn."""
@@ -376,6 +377,11 @@ class Run:
         if scope.cancelled_caught:
             self.emit(LimitReached(limit="seconds"))
             conclusion = Conclusion("", stop_reason="seconds", warnings=("The run ended: its time was over.",))
+        if self.model.profile.knows is not None and not is_world_video(self.video):
+            self.warn(
+                f"This is a guess: {self.model.name} was trained on the {self.model.profile.knows} of videobrain, "
+                "and this video is not from there. Ask a model that knows real videos."
+            )
         raised = [event.text for event in self.events if isinstance(event, WarningRaised)]
         missing = [str(gap).capitalize() for gap in self.video.missing]
         answered = conclusion.stop_reason == "answered"

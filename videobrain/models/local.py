@@ -16,7 +16,7 @@ import anyio.to_thread
 from videobrain.errors import ModelError, ModelTimeoutError
 from videobrain.models.engine import Engine, Stopped
 from videobrain.models.messages import ChatReply, ChatRequest, ModelEvent, TextDelta
-from videobrain.models.profiles import profile_for
+from videobrain.models.profiles import profile_for, stated_profile
 from videobrain.models.protocol import ModelCapacity, ModelProfile
 from videobrain.models.turns import Turns
 from videobrain.settings import Settings
@@ -34,13 +34,30 @@ class LocalModel:
     It is loaded in a worker thread by the first `capacity()` or `complete()`, on the first accelerator that torch
     finds, else on the CPU. Concurrent requests wait for each other. A cancelled request ends between two layers of
     the model, so within moments; reading weights from disk cannot be cut short, and is then used by the next call.
+
+    Args:
+        model: Directory or hub id.
+        settings: By default those of the environment.
+        profile: What the model can do; by default what its directory, its family and its processor say.
+        name: What it is called in logs and traces; by default the model string.
+
+    Raises:
+        ConfigurationError: The directory's ``videobrain.json`` cannot be used.
     """
 
-    def __init__(self, model: str, *, settings: Settings | None = None, profile: ModelProfile | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        settings: Settings | None = None,
+        profile: ModelProfile | None = None,
+        name: str | None = None,
+    ) -> None:
         self._source = str(Path(model).expanduser()) if model.startswith("~") else model
+        self._name = name or f"local:{self._source}"
         self._settings = settings or Settings()
         self._given_profile = profile
-        self._profile = profile or profile_for(model).model_copy(update={"constrains": True})
+        self._profile = profile or profile_for(self._source).model_copy(update={"constrains": True})
         self._engine: Engine | None = None
         self._turn = Turns()
         self._thread = anyio.CapacityLimiter(1)
@@ -51,7 +68,7 @@ class LocalModel:
     @property
     def name(self) -> str:
         """The model string."""
-        return f"local:{self._source}"
+        return self._name
 
     @property
     def profile(self) -> ModelProfile:
@@ -141,7 +158,8 @@ class LocalModel:
             self._engine = Engine.load(self._source, offline=self._settings.offline, stop=stop)
             _log.info("Loaded %s in %.1f s", self._source, time.monotonic() - started)
             if self._given_profile is None:
-                self._profile = self._engine.profile(self._profile)
+                found = self._engine.profile(self._profile)
+                self._profile = found.model_copy(update=stated_profile(self._source))
         return self._engine
 
     def _unload(self) -> None:

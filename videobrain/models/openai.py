@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 import anyio
+import anyio.to_thread
 from pydantic import BaseModel, ValidationError
 
 from videobrain.errors import ConfigurationError, ModelTimeoutError, RequestRejectedError
@@ -235,7 +236,7 @@ class OpenAIModel:
         card = next((model for model in served.data if model.id == self._model), None)
         if card is None and self._is_vllm:  # other servers may serve more than they list
             raise unknown_model(self._model, names)
-        self._refine_profile(card.root if card else None)
+        await self._refine_profile(card.root if card else None)
         return ModelCapacity(model=self._model, max_model_len=card.max_model_len if card else None)
 
     async def _list(self) -> ModelList | None:
@@ -255,10 +256,14 @@ class OpenAIModel:
             failure = self._endpoint.garbage(f"The server's answer is no {what}", answer)
         raise failure
 
-    def _refine_profile(self, root: str | None) -> None:
+    async def _refine_profile(self, root: str | None) -> None:
         if not self._profile_given:
-            self._profile = profile_for(self._model or "")
-            if self._profile is DEFAULT_PROFILE and root:  # an alias, and vLLM says of what
-                self._profile = profile_for(root)
+            self._profile = await anyio.to_thread.run_sync(_profile_of_served, self._model or "", root)
         if self._is_vllm:
             self._profile = self._profile.model_copy(update={"constrains": True})
+
+
+def _profile_of_served(name: str, root: str | None) -> ModelProfile:
+    """By the name that is served, else by what vLLM says that it is an alias of; either may be a directory here."""
+    profile = profile_for(name)
+    return profile_for(root) if profile is DEFAULT_PROFILE and root else profile

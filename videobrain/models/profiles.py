@@ -7,11 +7,19 @@ image token rules in OpenAI's and Google's API documentation.
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
+from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from videobrain.errors import ConfigurationError
 from videobrain.models.protocol import ModelProfile
 
 DEFAULT_PROFILE = ModelProfile()
+PROFILE_FILE = "videobrain.json"
+"""File in a model's directory: ``{"profile": {…}}`` with fields of `ModelProfile`."""
 
 _QWEN3_VL = ModelProfile(name="qwen3-vl", image_patch=32, image_min_tokens=64)  # patch 16 x merge 2, 65,536 pixels up
 _QWEN2_VL = ModelProfile(name="qwen2-vl", image_patch=28)  # patch 14 x merge 2
@@ -45,7 +53,75 @@ _FAMILIES: tuple[tuple[re.Pattern[str], ModelProfile], ...] = tuple(
 """First match wins, on the lower-case name."""
 
 
-def profile_for(model_name: str) -> ModelProfile:
-    """The profile of a model by its name or directory; `DEFAULT_PROFILE` where the family is not known."""
-    name = model_name.lower()
+class _ModelFile(BaseModel):
+    """The content of `PROFILE_FILE`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    profile: ModelProfile = DEFAULT_PROFILE
+
+
+def profile_for(model: str) -> ModelProfile:
+    """The profile of a model by its name or directory; `DEFAULT_PROFILE` where the family is not known.
+
+    A directory's ``config.json`` tells the family better than its name, and what its ``videobrain.json`` states wins.
+    Both are small, and are read at each call.
+
+    Raises:
+        ConfigurationError: The directory's ``videobrain.json`` cannot be used.
+    """
+    if not _is_directory(model):
+        return _of_family(model)
+    family = _of_family(_model_type(Path(model)))
+    if family is DEFAULT_PROFILE:
+        family = _of_family(model)
+    stated = stated_profile(model)
+    return family.model_copy(update=stated) if stated else family
+
+
+def stated_profile(model: str) -> dict[str, Any]:
+    """The fields of `ModelProfile` that a model's directory states in its ``videobrain.json``; none without the file.
+
+    An `encoder` that is a directory in the model's directory is given with its whole path.
+
+    Raises:
+        ConfigurationError: The file cannot be used.
+    """
+    path = Path(model) / PROFILE_FILE
+    if not _is_directory(model) or not path.exists():
+        return {}
+    try:
+        stated = _ModelFile.model_validate_json(path.read_bytes()).profile.model_dump(exclude_unset=True)
+    except (OSError, ValidationError) as error:
+        hint = f'It must hold {{"profile": {{…}}}} with fields of ModelProfile: {", ".join(ModelProfile.model_fields)}.'
+        raise ConfigurationError(f"{path} cannot be used: {_reason(error)}.", hint=hint) from error
+    encoder = stated.get("encoder")
+    if encoder and (path.parent / encoder).is_dir():
+        stated["encoder"] = str((path.parent / encoder).absolute())
+    return stated
+
+
+def _of_family(name: str) -> ModelProfile:
+    name = name.lower()
     return next((profile for pattern, profile in _FAMILIES if pattern.search(name)), DEFAULT_PROFILE)
+
+
+def _is_directory(model: str) -> bool:
+    try:
+        return bool(model) and Path(model).is_dir()
+    except OSError:  # a name too long for a path, for instance
+        return False
+
+
+def _model_type(directory: Path) -> str:
+    """What the directory's configuration calls its kind of model; nothing where it does not say."""
+    try:
+        return str(json.loads((directory / "config.json").read_text("utf-8")).get("model_type", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def _reason(error: OSError | ValidationError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'content'}: {each['msg']}" for each in error.errors()[:5])

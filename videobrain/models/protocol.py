@@ -35,6 +35,10 @@ class ModelProfile(BaseModel):
     """The endpoint can hold a reply to a regular expression."""
     prompts: str = "default"
     """Name of the prompt profile that the model is asked with."""
+    encoder: str | None = None
+    """Frame encoder that belongs to the model, used where the user chose none; see `Settings.encoder`."""
+    knows: Literal["synthetic world"] | None = None
+    """The only kind of videos that the model was trained on; answers about others warn that they are guesses."""
 
     def image_tokens(self, width: int, height: int) -> int:
         """Prompt tokens of one image of `width` x `height` pixels."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from videobrain.errors import ConfigurationError
+from videobrain.errors import ConfigurationError, InputError
+from videobrain.models.bundled import BUNDLED, announce, bundled_model, require_local
 from videobrain.models.openai import OpenAIModel
+from videobrain.models.profiles import profile_for
 from videobrain.models.protocol import ChatModel
 from videobrain.settings import Settings
 
-_FORMS = "openai:NAME (any OpenAI-compatible server), vllm:ID_OR_DIR (starts vLLM) or local:ID_OR_DIR (in this process)"
+_FORMS = (
+    "openai:NAME (any OpenAI-compatible server), vllm:ID_OR_DIR (starts vLLM), local:ID_OR_DIR (in this process) or "
+    f"{BUNDLED} (the bundled model)"
+)
 
 
 def resolve_model(
@@ -21,17 +27,19 @@ def resolve_model(
 ) -> ChatModel:
     """The model that is meant. Nothing is started or asked yet.
 
-    With no `spec`: ``VIDEOBRAIN_MODEL``; else the one model of the server at `base_url` or ``OPENAI_BASE_URL``. A lone
-    ``OPENAI_API_KEY`` chooses nothing, since nobody's video goes to a paid service that nobody named.
+    With no `spec`: ``VIDEOBRAIN_MODEL``; else the one model of the server at `base_url` or ``OPENAI_BASE_URL``; else
+    the bundled model, with a warning. A lone ``OPENAI_API_KEY`` chooses nothing, since nobody's video goes to a paid
+    service that nobody named. Looks at a directory that is named, so that it is work for a thread.
 
     Args:
-        spec: ``openai:NAME``, ``vllm:ID_OR_DIR``, ``local:ID_OR_DIR``, or a model, which is returned as it is.
+        spec: ``openai:NAME``, ``vllm:ID_OR_DIR``, ``local:ID_OR_DIR``, ``tiny``, or a model, which is given back.
         base_url: Server of ``openai:`` models.
         api_key: Its API key.
         settings: By default those of the environment.
 
     Raises:
-        ConfigurationError: No model is configured, or the string is none.
+        ConfigurationError: The string names no model, there is only a key, or the model's directory cannot be used.
+        MissingDependencyError: The bundled model is meant, and what runs it is not installed.
     """
     if spec is not None and not isinstance(spec, str):
         return spec
@@ -39,19 +47,16 @@ def resolve_model(
     spec = (spec or settings.model or "").strip()
     if not spec:
         return _unnamed(base_url, api_key, settings)
-    kind, colon, name = spec.partition(":")
-    name = name.strip()
-    if kind == "openai" and colon:
+    kind, name = _parts(spec)
+    if kind == "openai":
         return OpenAIModel(name or None, base_url=base_url, api_key=api_key, settings=settings)
-    if kind not in ("vllm", "local") or not name:
-        # A bare name might mean any of the three, and a wrong guess would send a video somewhere.
-        suggestion = f" Perhaps openai:{spec}?" if not colon else ""
-        raise ConfigurationError(f"{spec!r} is no model string.{suggestion}", hint=f"Write {_FORMS}.")
     if base_url:
         raise ConfigurationError(
             f"{spec!r} runs on this machine and takes no base URL.",
-            hint=f"Write openai:{name} for a model on a server.",
+            hint=f"Write openai:{name or spec} for a model on a server.",
         )
+    if kind == BUNDLED:
+        return _bundled(settings)
     if kind == "vllm":
         from videobrain.models.vllm import ManagedVLLM
 
@@ -59,6 +64,45 @@ def resolve_model(
     from videobrain.models.local import LocalModel
 
     return LocalModel(name, settings=settings)
+
+
+def own_encoder(spec: str) -> str | None:
+    """The frame encoder that belongs to the model of a model string.
+
+    None where there is none, and for a model on a server, which would have to be asked.
+
+    Raises:
+        ConfigurationError: The string names no model, or the model's directory cannot be used.
+    """
+    kind, name = _parts(spec.strip())
+    if kind == "openai":
+        return None
+    return profile_for(str(bundled_model()) if kind == BUNDLED else name).encoder
+
+
+def _parts(spec: str) -> tuple[str, str]:
+    """Kind and name of a model string; the name is empty for the bundled model and for a server's only one.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if spec == BUNDLED:
+        return BUNDLED, ""
+    kind, colon, name = spec.partition(":")
+    name = name.strip()
+    if colon and (kind == "openai" or (kind in ("vllm", "local") and name)):
+        return kind, str(Path(name).expanduser()) if name.startswith("~") else name
+    # A bare name might mean any of the three, and a wrong guess would send a video somewhere.
+    suggestion = f" Perhaps openai:{spec}?" if not colon else ""
+    raise ConfigurationError(f"{spec!r} is no model string.{suggestion}", hint=f"Write {_FORMS}.")
+
+
+def _bundled(settings: Settings) -> ChatModel:
+    from videobrain.models.local import LocalModel
+
+    directory = bundled_model()
+    require_local()
+    return LocalModel(str(directory), settings=settings, name=BUNDLED)
 
 
 def _unnamed(base_url: str | None, api_key: str | None, settings: Settings) -> ChatModel:
@@ -69,7 +113,10 @@ def _unnamed(base_url: str | None, api_key: str | None, settings: Settings) -> C
             "No model is named. An API key alone sends no video anywhere.",
             hint="Name the model with --model (or VIDEOBRAIN_MODEL), such as openai:NAME.",
         )
-    raise ConfigurationError(
-        "No model is configured.",
-        hint=f"Set OPENAI_BASE_URL to a server's address, or name a model with --model or VIDEOBRAIN_MODEL: {_FORMS}.",
-    )
+    try:
+        model = _bundled(settings)
+    except InputError as error:
+        error.message = f"No model is configured. {error.message}"
+        raise
+    announce()
+    return model

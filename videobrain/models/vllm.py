@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -23,7 +22,7 @@ from videobrain.errors import (
 )
 from videobrain.models.messages import ChatReply, ChatRequest, ModelEvent, RequestRetried
 from videobrain.models.openai import OpenAIModel
-from videobrain.models.profiles import DEFAULT_PROFILE, profile_for
+from videobrain.models.profiles import profile_for
 from videobrain.models.protocol import ModelCapacity, ModelProfile
 from videobrain.models.server import ServerProcess, answers_health, find_command, free_port
 from videobrain.models.turns import Turns
@@ -56,7 +55,7 @@ class ManagedVLLM:
     def __init__(self, model: str, *, settings: Settings | None = None, profile: ModelProfile | None = None) -> None:
         self._source = str(Path(model).expanduser()) if model.startswith("~") else model
         self._settings = settings or Settings()
-        self._profile = profile or _profile_of(self._source).model_copy(update={"constrains": True})
+        self._profile = profile or profile_for(self._source).model_copy(update={"constrains": True})
         self._starting = Turns()
         self._process: ServerProcess | None = None
         self._client: OpenAIModel | None = None
@@ -252,15 +251,3 @@ def _check_source(source: str) -> None:
     """Tell at once of a path that leads nowhere; vLLM would take it for a hub id."""
     if source.startswith((".", "/")) and not Path(source).exists():
         raise ModelStartError(f"There is no model directory {source!r}.", hint="Name a directory or a hub id.")
-
-
-def _profile_of(source: str) -> ModelProfile:
-    """By name, else by the model type that a directory's configuration tells."""
-    profile = profile_for(source)
-    if profile is not DEFAULT_PROFILE:
-        return profile
-    try:
-        model_type = json.loads((Path(source) / "config.json").read_text("utf-8")).get("model_type", "")
-    except (OSError, ValueError, AttributeError):
-        return profile
-    return profile_for(str(model_type))

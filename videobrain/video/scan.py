@@ -84,8 +84,10 @@ def scan(source: MediaSource, stream_index: int | None, job: Job) -> Scan:
         table, missing = _number(container, stream, shown, frames, whole=small or shown.untimed, lead=lead)
         missing += _cut_off(container, stream, shown, table, job)
         info = _describe(source, container, stream, frames.first, table)
+        comment = container.metadata.get("comment", "")
     damaged = bool(missing) or shown.corrupt or frames.corrupt
-    return Scan(info, table, tuple(sorted(missing, key=lambda part: part.start_seconds)), damaged, shown.open_gops)
+    missing = sorted(missing, key=lambda part: part.start_seconds)
+    return Scan(info, table, tuple(missing), damaged, shown.open_gops, comment)
 
 
 def _read_packets(container: Any, stream: Any, job: Job) -> _Packets:

@@ -174,3 +174,5 @@ class Scan:
     """Something is missing, or the demuxer or decoder has flagged a packet or frame as corrupt."""
     open_gops: bool
     """Some frames are shown before the keyframe that they follow in the file (leading pictures)."""
+    comment: str = ""
+    """The comment in the container's metadata."""

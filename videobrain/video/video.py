@@ -62,6 +62,11 @@ class Video:
         return self._source.data is not None
 
     @property
+    def comment(self) -> str:
+        """The comment in the container's metadata; empty where there is none."""
+        return self._scan.comment
+
+    @property
     def missing(self) -> tuple[MissingFrames, ...]:
         """What should be there and cannot be decoded, in order of time; grows as decoding finds more."""
         found: list[MissingFrames] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from videobrain.result import VideoSource
 from videobrain.video.frame import FrameSize, Pixels
+from videobrain.video.video import Video
 from videobrain.video.writing import write_frames
 from videobrain.world.vocabulary import FPS, TAG
 
@@ -35,9 +36,13 @@ def write_file(path: Path, frames: Iterable[Pixels], *, side: int, crf: int) -> 
     return aside.replace(path)
 
 
-def is_world_video(source: VideoSource) -> bool:
-    """Whether a video is one of ours, by the tag in its metadata; False for a URL and for what cannot be opened."""
-    return _header(source)[0].startswith(TAG.partition("/")[0] + "/")
+def is_world_video(source: VideoSource | Video) -> bool:
+    """Whether a video is one of ours, by the tag in its metadata; False for a URL and for what cannot be opened.
+
+    A `Video` is open already, and tells at once.
+    """
+    comment = source.comment if isinstance(source, Video) else _header(source)[0]
+    return comment.startswith(TAG.partition("/")[0] + "/")
 
 
 def holds(path: Path, frame_count: int) -> bool:
