@@ -34,7 +34,7 @@ from videobrain.training.tiny.model import (
 )
 from videobrain.training.tiny.oracle import notes, play, play_model
 from videobrain.training.tiny.tokenizer import CONTEXT_TOKENS, fixed_phrases, make_tiny_processor
-from videobrain.training.tiny.trainer import VlmStage, token_kinds, train_stage, train_vlm
+from videobrain.training.tiny.trainer import VlmStage, load_weights, token_kinds, train_stage
 from videobrain.training.tokens import ConversationTokenizer
 from videobrain.video import EncodedFrame
 from videobrain.video.frame import Frame
@@ -249,16 +249,21 @@ def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_everything_from_nothing(tmp_path: Path) -> None:
+async def test_stages_build_on_each_other(processor: Any, tmp_path: Path) -> None:
     """A few steps of each stage; the result is a model like any other, given the very tokens it was trained on."""
     stages = tuple(VlmStage(name, steps=3, frames=16, parts=2) for name in ("captions", "lookup", "trajectories"))
     lines: list[dict[str, Any]] = []
-    target = train_vlm(
-        tmp_path / "model", tmp_path / "cache", curriculum=stages, shape=SMALL, workers=0, progress=lines.append
-    )
+    weights = None
+    for _ in range(2):  # the second time at once
+        for stage in stages:
+            weights = train_stage(
+                stage, tmp_path / stage.name, start=weights, shape=SMALL, workers=0, progress=lines.append
+            )
     assert [line["stage"] for line in lines] == [stage.name for stage in stages]
     assert {"loss", "accuracy", "steps_per_second"} <= lines[0].keys()
-    assert train_vlm(target, tmp_path / "cache", curriculum=stages, shape=SMALL, workers=0) == target  # at once
+    trained = make_tiny_model(processor, SMALL)
+    load_weights(trained, tmp_path / "trajectories" / "weights.safetensors")
+    target = save_tiny_model(trained, processor, tmp_path / "model")
     model = LocalModel(str(target))
     _, episode = finished(2)
     tokens = ConversationTokenizer(make_tiny_processor())(episode.messages)
@@ -266,8 +271,8 @@ async def test_everything_from_nothing(tmp_path: Path) -> None:
     reply = await model.complete(ChatRequest(messages=tuple(episode.messages[:2]), max_output_tokens=4, temperature=0))
     await model.aclose()
     assert reply.input_tokens == prompt
-    weights = parameters(make_tiny_model(make_tiny_processor(), SMALL))
-    assert 2 * weights < (target / "model.safetensors").stat().st_size < 2 * weights + 20_000
+    weights_bytes = 2 * parameters(trained)
+    assert weights_bytes < (target / "model.safetensors").stat().st_size < weights_bytes + 20_000
 
 
 def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

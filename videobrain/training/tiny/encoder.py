@@ -25,8 +25,10 @@ from videobrain.training.tiny.stages import JsonLines, Stage, write_atomically
 
 Log = Callable[[str], None]
 
+CURVE = "curve.jsonl"
+"""Log of the training in the directory of its stage."""
 _CONTEXT = 16
-_CHECKPOINT, _CURVE = "checkpoint.pt", "curve.jsonl"
+_CHECKPOINT = "checkpoint.pt"
 _PROBE_BATCHES = 24
 
 
@@ -105,6 +107,7 @@ def train_encoder(
     minutes: float | None = None,
     log: Log,
     recipe: Recipe | None = None,
+    progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
     """Train an encoder, or finish the training that was begun, and write it as an open_clip directory.
 
@@ -116,6 +119,7 @@ def train_encoder(
             the recipe's steps are done whatever they take, and the same seed gives about the same weights.
         log: Told how it goes, in lines of text.
         recipe: What to train; `seed` replaces its own.
+        progress: Called with each point of the curve.
 
     Returns:
         `out`.
@@ -125,15 +129,20 @@ def train_encoder(
     """
     require("torch", "open_clip", "transformers")
     recipe = Recipe(**{**asdict(recipe or Recipe()), "seed": seed})
-    config = {"recipe": asdict(recipe), "minutes": minutes, "model": model_config(recipe)}
-    stage = Stage("encoder", config, cache)
+    stage = encoder_stage(recipe, cache, minutes=minutes)
     if stage.done:
         log(f"The encoder is trained already: {stage.directory}")
-    directory = stage.run(lambda directory: _Training(recipe, directory, log).run(minutes))
+    directory = stage.run(lambda directory: _Training(recipe, directory, log, progress).run(minutes))
     write_encoder(out, recipe, _load_checkpoint(directory)["model"])
     size = sum(path.stat().st_size for path in out.iterdir())
     log(f"Wrote the encoder to {out}: {size / 1e6:.1f} MB")
     return out
+
+
+def encoder_stage(recipe: Recipe, cache: Path, *, minutes: float | None = None) -> Stage:
+    """Where `train_encoder` trains an encoder."""
+    config = {"recipe": asdict(recipe), "minutes": minutes, "model": model_config(recipe)}
+    return Stage("encoder", config, cache)
 
 
 def write_encoder(out: Path, recipe: Recipe, weights: dict[str, Any]) -> None:
@@ -161,10 +170,12 @@ def build_model(recipe: Recipe) -> Any:
 class _Training:
     """One training, from nothing or from its checkpoint."""
 
-    def __init__(self, recipe: Recipe, directory: Path, log: Log) -> None:
+    def __init__(
+        self, recipe: Recipe, directory: Path, log: Log, progress: Callable[[dict[str, Any]], None] | None
+    ) -> None:
         import torch
 
-        self._recipe, self._directory, self._log = recipe, directory, log
+        self._recipe, self._directory, self._log, self._progress = recipe, directory, log, progress
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         self._device = accelerator or torch.device("cpu")
         with torch.random.fork_rng():
@@ -184,7 +195,7 @@ class _Training:
             self._optimizer.load_state_dict(state["optimizer"])
             self._step, self._seconds = state["step"], state["seconds"]
             log(f"Going on after step {self._step}")
-        self._curve = JsonLines(directory / _CURVE, lambda line: line["step"] <= self._step)
+        self._curve = JsonLines(directory / CURVE, lambda line: line["step"] <= self._step)
 
     def run(self, minutes: float | None) -> None:
         """Train to the end."""
@@ -268,7 +279,10 @@ class _Training:
             ]
         point = probes.measure(torch.cat(rows).float().cpu().numpy())
         loss = sum(losses) / len(losses)
-        self._curve.add(step=self._step, seconds=round(self._seconds, 1), loss=loss, **point._asdict())
+        line = {"step": self._step, "seconds": round(self._seconds, 1), "loss": loss, **point._asdict()}
+        self._curve.add(**line)
+        if self._progress is not None:
+            self._progress(line)
         self._log(
             f"Step {self._step} of {self._recipe.steps}, {self._seconds:.0f} s: loss {loss:.3f}, recall "
             f"{point.recall:.1%}, of held-out pairs {point.held_out:.1%}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from videobrain.training.tiny.data import Batches, ExampleMaker, StageName
-from videobrain.training.tiny.model import Batch, TinyShape, make_tiny_model, save_tiny_model, trained_logits
+from videobrain.training.tiny.model import Batch, TinyShape, make_tiny_model, trained_logits
 from videobrain.training.tiny.stages import JsonLines
 from videobrain.training.tiny.tokenizer import make_tiny_processor
 from videobrain.world import COLOURS, SHAPES
@@ -55,44 +54,6 @@ CURRICULUM: tuple[VlmStage, ...] = (
     VlmStage("lookup", steps=1500, frames=96, learning_rate=1.5e-3, last_share=0.3),
     VlmStage("trajectories", steps=3000, frames=160, learning_rate=1e-3, last_share=0.02, parts=3),
 )
-
-
-def train_vlm(
-    target: str | os.PathLike[str],
-    cache: str | os.PathLike[str],
-    *,
-    curriculum: tuple[VlmStage, ...] = CURRICULUM,
-    shape: TinyShape | None = None,
-    seed: int = 0,
-    workers: int = 1,
-    progress: Callable[[dict[str, Any]], None] | None = None,
-) -> Path:
-    """Train the tiny model from nothing and write it.
-
-    Args:
-        target: Directory of the finished model.
-        cache: Directory of checkpoints and logs; a killed training goes on from there.
-        curriculum: The stages, each beginning with the weights of the one before.
-        shape: Sizes of the model.
-        seed: Seed of weights and data.
-        workers: Processes that make batches.
-        progress: Called with each line of the log.
-
-    Returns:
-        The target, for ``local:`` and ``vllm:`` model strings.
-    """
-    weights: Path | None = None
-    directory = Path(cache)
-    for number, stage in enumerate(curriculum):
-        directory = Path(cache) / f"{number}-{stage.name}"
-        weights = train_stage(
-            stage, directory, start=weights, shape=shape, seed=seed + number, workers=workers, progress=progress
-        )
-    processor = make_tiny_processor()
-    model = make_tiny_model(processor, shape, seed=seed)
-    if weights is not None:
-        _load_weights(model, weights)
-    return save_tiny_model(model, processor, target)
 
 
 def train_stage(
@@ -138,7 +99,7 @@ def train_stage(
     maker = ExampleMaker(processor)
     model = make_tiny_model(processor, shape, seed=seed)
     if start is not None:
-        _load_weights(model, start)
+        load_weights(model, start)
     # The text model's own attention needs no mask, since padding stands at the end.
     optimizers = _optimizers(model, stage)
     schedules = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: _rate(stage, step)) for each in optimizers]
@@ -309,7 +270,8 @@ def _save_weights(model: Any, path: Path) -> None:
     aside.replace(path)
 
 
-def _load_weights(model: Any, path: Path) -> None:
+def load_weights(model: Any, path: Path) -> None:
+    """Give a model of the same shape the weights that `train_stage` wrote."""
     from safetensors.torch import load_file
 
     missing, unexpected = model.load_state_dict(load_file(path), strict=False)

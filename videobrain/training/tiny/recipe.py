@@ -1,0 +1,321 @@
+"""The tiny model from nothing: an encoder, a vision-language model in stages, and the directory that holds both."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+
+from videobrain.errors import ConfigurationError, MissingDependencyError
+from videobrain.files import ASIDE
+from videobrain.models import ModelProfile
+from videobrain.settings import Settings
+from videobrain.training.tiny.card import Facts, StageFacts, model_card, read_evaluation
+from videobrain.training.tiny.curves import Curve, draw_curves, read_curve
+from videobrain.training.tiny.encoder import CURVE, Recipe, build_model, encoder_stage, train_encoder
+from videobrain.training.tiny.model import FRAME_TOKENS, TinyShape, make_tiny_model, parameters, save_tiny_model
+from videobrain.training.tiny.stages import Stage
+from videobrain.training.tiny.tokenizer import MERGE, PATCH_PIXELS, make_tiny_processor
+from videobrain.training.tiny.trainer import CURRICULUM, VlmStage, load_weights, train_stage
+from videobrain.world.vocabulary import TAG
+
+VERSION = 1
+"""Of all that a stage depends on and no recipe says: data, prompts, oracle, loss. Stages of another are done anew."""
+FACTS = "training/facts.json"
+"""In a directory that `train_tiny` wrote, and no other."""
+_PACKAGES = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "accelerate": "accelerate",
+    "open_clip": "open_clip_torch",
+    "matplotlib": "matplotlib",
+}
+_LOCK_SECONDS = 30.0
+"""The processes that make batches outlive a killed training for some seconds, and hold its lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class TinyRecipe:
+    """What is trained.
+
+    Attributes:
+        name: For people.
+        encoder: The frame encoder; the training's seed replaces its own.
+        shape: Sizes of the vision-language model.
+        curriculum: Its stages, each beginning with the weights of the one before.
+        workers: Processes that make batches; None for half the machine's cores. The result does not depend on it, nor
+            on the next two.
+        report_steps: Steps between two lines of the log of a stage.
+        checkpoint_seconds: Time between two checkpoints of a stage.
+    """
+
+    name: str
+    encoder: Recipe
+    shape: TinyShape
+    curriculum: tuple[VlmStage, ...]
+    workers: int | None = None
+    report_steps: int = 50
+    checkpoint_seconds: float = 120.0
+
+
+FULL = TinyRecipe("full", Recipe(), TinyShape(), CURRICULUM)
+"""The model that comes with the package."""
+QUICK = TinyRecipe(
+    name="quick",
+    encoder=Recipe(
+        side=32, width=8, text_width=32, text_layers=1, dimension=32, steps=24, batch=8, captions=2, every=8
+    ),
+    shape=TinyShape(text_hidden=64, text_layers=1, text_heads=2, text_key_heads=1, text_inner=64, vision_hidden=32),
+    curriculum=tuple(replace(stage, steps=6, frames=16) for stage in CURRICULUM),
+    workers=0,
+    report_steps=1,
+    checkpoint_seconds=0.0,
+)
+"""A few steps of a smaller model, in under a minute: everything is there, and nothing has been learnt."""
+
+
+class Progress(NamedTuple):
+    """How far a stage is."""
+
+    stage: str
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    """Share of words that the model would write; of the encoder its recall."""
+    seconds_left: float
+    """Of this stage."""
+
+
+def train_tiny(
+    out: str | os.PathLike[str],
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    recipe: TinyRecipe = FULL,
+    evaluation: str | os.PathLike[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Train the tiny model and its encoder from nothing, or do what is left of it. Blocking.
+
+    Killed at any moment, a second call goes on from the last checkpoint; with everything trained it takes seconds.
+
+    Args:
+        out: Directory of the result. It appears whole or not at all; one that an earlier call wrote is replaced.
+        cache: Directory that keeps the stages; by default ``tiny`` in the settings' ``cache_dir``.
+        seed: Seed of everything.
+        recipe: What is trained.
+        evaluation: What `videobrain.training.tiny.evaluate` found, as JSON, for the model card.
+        progress: Told how it goes, some times a minute.
+
+    Returns:
+        `out`, for ``local:`` and ``vllm:`` model strings.
+
+    Raises:
+        MissingDependencyError: A package of the extra ``tiny`` is not installed.
+        ConfigurationError: `out` is something else, another training uses `cache`, or `evaluation` cannot be read.
+        OSError: A directory cannot be written.
+    """
+    _require_packages()
+    out = Path(out).resolve()
+    cache = (Settings().cache_dir / "tiny" if cache is None else Path(cache)).resolve()
+    _check_places(out, cache)
+    figures = None if evaluation is None else read_evaluation(Path(evaluation))
+    tell = progress or (lambda _: None)
+    with _locked(cache):
+        encoder = replace(recipe.encoder, seed=seed)
+        encoder_out = _train_encoder(encoder, cache, tell)
+        done = [encoder_stage(encoder, cache)]
+        for number, (vlm_stage, stage) in enumerate(vlm_stages(recipe, cache, seed)):
+            start = _weights(done[-1].directory) if number else None
+            _train_stage(recipe, vlm_stage, stage, seed + number, start, tell)
+            done.append(stage)
+        aside, old = out.with_name(f".{out.name}{ASIDE}"), out.with_name(f".{out.name}.old")
+        for left in (aside, old):  # by a training that was killed
+            if left.exists():
+                shutil.rmtree(left)
+        processor = make_tiny_processor()
+        model = make_tiny_model(processor, recipe.shape, seed=seed)
+        load_weights(model, _weights(done[-1].directory))
+        save_tiny_model(model, processor, aside)
+        shutil.copytree(encoder_out, aside / "encoder")
+        profile = tiny_profile().model_dump(exclude_unset=True)
+        (aside / "videobrain.json").write_text(json.dumps({"profile": profile}, indent=2) + "\n", "utf-8")
+        curves = _keep_logs(done, aside / "training")
+        facts = _facts(recipe, seed, model, aside, done, curves)
+        (aside / FACTS).write_text(facts.model_dump_json(indent=2) + "\n", "utf-8")
+        (aside / "README.md").write_text(model_card(facts, figures), "utf-8")
+        _check_places(out, cache)  # an hour has passed
+        if out.exists():
+            out.rename(old)
+        aside.rename(out)
+        if old.exists():
+            shutil.rmtree(old)
+    return out
+
+
+def vlm_stages(recipe: TinyRecipe, cache: Path, seed: int = 0) -> list[tuple[VlmStage, Stage]]:
+    """The stages of the vision-language model, with the directories that `train_stage` works in.
+
+    A stage that was trained elsewhere with the same configuration counts as done when its directory, with
+    ``weights.safetensors`` and ``log.jsonl``, is given the name of the stage's.
+    """
+    vocabulary = json.dumps(make_tiny_processor().tokenizer.get_vocab(), sort_keys=True)
+    config: dict[str, Any] = {
+        "version": VERSION,
+        "world": TAG,
+        "vocabulary": hashlib.sha256(vocabulary.encode()).hexdigest(),
+        "shape": asdict(recipe.shape),
+        "before": None,
+    }
+    stages = []
+    for number, each in enumerate(recipe.curriculum):
+        stage = Stage(each.name, {**config, "stage": asdict(each), "seed": seed + number}, cache)
+        config = {**config, "before": stage.digest}
+        stages.append((each, stage))
+    return stages
+
+
+def tiny_profile() -> ModelProfile:
+    """What ``videobrain.json`` says of the model: a frame of any size costs the same."""
+    return ModelProfile(
+        name="tiny",
+        image_patch=PATCH_PIXELS * MERGE,
+        image_min_tokens=FRAME_TOKENS,
+        image_max_tokens=FRAME_TOKENS,
+        image_extra_tokens=2,
+        native_tools=False,  # its chat template could, but it has learnt calls in tags alone
+        prompts="compact",
+        encoder="encoder",
+        knows="synthetic world",
+    )
+
+
+def _train_encoder(recipe: Recipe, cache: Path, tell: Callable[[Progress], None]) -> Path:
+    def told(point: dict[str, Any]) -> None:
+        step = int(point["step"])
+        left = point["seconds"] / step * (recipe.steps - step)
+        tell(Progress("encoder", step, recipe.steps, point["loss"], point["recall"], left))
+
+    return train_encoder(
+        cache / "encoder", cache=cache, seed=recipe.seed, recipe=recipe, log=lambda _: None, progress=told
+    )
+
+
+def _train_stage(
+    recipe: TinyRecipe, stage: VlmStage, place: Stage, seed: int, start: Path | None, tell: Callable[[Progress], None]
+) -> None:
+    def told(line: dict[str, Any]) -> None:
+        left = (stage.steps - line["step"]) / line["steps_per_second"]
+        tell(Progress(stage.name, line["step"], stage.steps, line["loss"], line["accuracy"]["all"], left))
+
+    def work(directory: Path) -> None:
+        train_stage(
+            stage,
+            directory,
+            start=start,
+            shape=recipe.shape,
+            seed=seed,
+            workers=max(1, (os.cpu_count() or 1) // 2) if recipe.workers is None else recipe.workers,
+            report_steps=recipe.report_steps,
+            checkpoint_seconds=recipe.checkpoint_seconds,
+            progress=told,
+        )
+
+    place.run(work)
+
+
+def _weights(directory: Path) -> Path:
+    return directory / "weights.safetensors"
+
+
+def _keep_logs(stages: list[Stage], target: Path) -> list[Curve]:
+    """Copy the log of each stage, and draw them; returns their curves."""
+    target.mkdir()
+    curves = []
+    for stage in stages:
+        log = target / f"{stage.name}.jsonl"
+        shutil.copyfile(stage.directory / (CURVE if stage.name == "encoder" else "log.jsonl"), log)
+        curves.append(read_curve(stage.name, log))
+    draw_curves(curves, target / "curves.png")
+    return curves
+
+
+def _facts(
+    recipe: TinyRecipe, seed: int, model: Any, directory: Path, stages: list[Stage], curves: list[Curve]
+) -> Facts:
+    import torch
+
+    device = "GPU" if torch.accelerator.is_available() else "CPU"
+    encoder = build_model(recipe.encoder)
+    return Facts(
+        recipe=recipe.name,
+        version=version("videobrain"),
+        seed=seed,
+        parameters=parameters(model),
+        encoder_parameters=parameters(encoder),
+        weights_bytes=(directory / "model.safetensors").stat().st_size,
+        encoder_bytes=(directory / "encoder" / "open_clip_model.safetensors").stat().st_size,
+        vocabulary=model.config.text_config.vocab_size,
+        context_tokens=model.config.text_config.max_position_embeddings,
+        machine=f"{device}, {os.cpu_count()} CPU cores, Python {platform.python_version()}",
+        packages={package: version(package) for package in _PACKAGES.values() if package != "matplotlib"},
+        stages=tuple(
+            StageFacts(
+                name=stage.name,
+                digest=stage.digest,
+                steps=curve.steps[-1],
+                minutes=round(curve.seconds / 60, 1),
+                loss=curve.loss[-1],
+                accuracy={kind: shares[-1] for kind, shares in curve.accuracy.items()},
+            )
+            for stage, curve in zip(stages, curves, strict=True)
+        ),
+    )
+
+
+def _require_packages() -> None:
+    for module, package in _PACKAGES.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(f"Training the tiny model needs the package {package}.", extra="tiny")
+
+
+def _check_places(out: Path, cache: Path) -> None:
+    """Fail before an hour of training where its result could not be written."""
+    if cache.is_relative_to(out):
+        raise ConfigurationError(
+            f"The cache {cache} lies in {out}, which is written anew.", hint="Name a cache outside of it."
+        )
+    empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not empty and not (out / FACTS).is_file():
+        raise ConfigurationError(
+            f"{out} exists and was not written by this training.",
+            hint="Name a directory that does not exist, or one that a training of the tiny model wrote.",
+        )
+    place = next(parent for parent in out.parents if parent.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ConfigurationError(f"{out} cannot be made: {place} is no directory that can be written to.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(cache / ".lock", timeout=_LOCK_SECONDS):
+            yield
+    except filelock.Timeout as error:
+        raise ConfigurationError(
+            f"Another training works in {cache}.", hint="Wait until it has ended, or name another cache."
+        ) from error
