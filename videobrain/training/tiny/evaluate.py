@@ -116,10 +116,11 @@ def fixed_mix(questions: Iterable[WorldQuestion], count: int) -> list[WorldQuest
 
 
 def weights_digest(directory: Path) -> str:
-    """Hash of all that makes a model: everything in its directory but texts for people."""
+    """Hash of all that makes a model: everything in its directory but texts for people and logs of its training."""
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
-        if path.is_file() and path.suffix != ".md":
+        logged = path.is_relative_to(directory / "training")
+        if path.is_file() and path.suffix != ".md" and not logged:
             digest.update(path.relative_to(directory).as_posix().encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
