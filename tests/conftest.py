@@ -9,6 +9,7 @@ import pytest
 from environments.fixtures import (  # noqa: F401  # fixtures
     tiny_random_encoder,
     tiny_random_model,
+    untrained_tiny_model,
     vllm_arguments,
     vllm_command,
     vllm_python,

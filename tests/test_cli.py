@@ -13,6 +13,14 @@ import pytest
 from videobrain.testing import FakeServer, Fault, make_video
 
 ANSWER = "<thinking>The frames suffice.</thinking>\n<answer>{}</answer>"
+BUNDLED_ELSEWHERE = """
+import sys
+from pathlib import Path
+from videobrain import cli
+from videobrain.models import bundled
+bundled.DIRECTORY = Path(sys.argv.pop(1))
+cli.main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +32,15 @@ class Run:
     def __init__(self, home: Path) -> None:
         self.home = home
 
-    def __call__(self, *arguments: object, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *arguments: object, expect: int = 0, bundled: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         # Nothing of the developer's own configuration reaches the command. PyAV, since importing torch takes seconds.
         bare = {"PATH": "/usr/bin:/bin", "HOME": str(self.home), "VIDEOBRAIN_CACHE_DIR": str(self.home / "cache")}
         bare["VIDEOBRAIN_DECODER"] = "pyav"
+        program = ["-m", "videobrain"] if bundled is None else ["-c", BUNDLED_ELSEWHERE, bundled]
         done = subprocess.run(
-            [sys.executable, "-m", "videobrain", *map(str, arguments)],
+            [sys.executable, *map(str, (*program, *arguments))],
             env={**bare, **environment},
             cwd=self.home,
             capture_output=True,
@@ -93,14 +104,15 @@ def test_a_run_without_an_answer_fails(run: Run, video: Path) -> None:
 
 
 def test_errors_are_one_line_that_says_what_to_do(run: Run, video: Path) -> None:
-    def fails(status: int, *arguments: object, **environment: str) -> str:
-        done = run(*arguments, expect=status, **environment)
+    def fails(status: int, *arguments: object, bundled: Path | None = None, **environment: str) -> str:
+        done = run(*arguments, expect=status, bundled=bundled, **environment)
         assert done.stdout == ""
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1, done.stderr
         return lines[0]
 
-    assert "VIDEOBRAIN_MODEL" in fails(2, "ask", video, "Which?")
+    nothing = fails(2, "ask", video, "Which?", bundled=run.home / "tiny")
+    assert all(word in nothing for word in ("No model is configured", "tiny holds no weights", "VIDEOBRAIN_MODEL"))
     assert "--model" in fails(2, "ask", video, "Which?", OPENAI_API_KEY="sk-1")
     assert "openai:gpt" in fails(2, "ask", video, "Which?", "--model", "gpt")
     assert "gone.mp4" in fails(
@@ -171,7 +183,39 @@ def test_doctor(run: Run) -> None:
     assert {"python", "decoder", "device", "encoder", "cache"} <= found.keys()
     away = run("doctor", "--base-url", "http://127.0.0.1:9/v1", expect=1, OPENAI_API_KEY="k", VIDEOBRAIN_RETRIES="0")
     assert "vllm serve" in away.stdout
-    assert "vllm serve" in run("doctor").stdout  # nothing is configured
+
+
+def test_doctor_says_which_model_would_answer(run: Run, untrained_tiny_model: Path) -> None:
+    def found(*arguments: str, bundled: Path) -> dict[str, dict[str, str]]:
+        done = run("doctor", "--json", *arguments, bundled=bundled)
+        assert not done.stderr
+        return {finding["subject"]: finding for finding in json.loads(done.stdout)}
+
+    default = found(bundled=untrained_tiny_model)
+    assert default["bundled model"]["state"] == "ok"
+    assert str(untrained_tiny_model) in default["bundled model"]["text"]
+    assert default["model"]["state"] == "note"
+    assert "tiny, the bundled model, answers" in default["model"]["text"]
+    assert "vllm serve" in default["model"]["advice"]
+    assert "SigLIP2" in default["encoder"]["text"]  # which searches use, and every other model
+    named = found("--model", "tiny", bundled=untrained_tiny_model)
+    assert named["model"]["state"] == "ok"
+    assert named["encoder"]["text"] == f"{untrained_tiny_model / 'encoder'}, weights on disk, the model's own"
+    missing = found(bundled=run.home / "tiny")
+    assert missing["bundled model"]["state"] == missing["model"]["state"] == "note"
+    assert "holds no weights" in missing["model"]["text"]
+    assert "vllm serve" in missing["model"]["advice"]
+
+
+@pytest.mark.timeout(240)
+def test_ask_with_nothing_configured(run: Run, video: Path, untrained_tiny_model: Path) -> None:
+    done = run(
+        "ask", video, "Which?", "--option", "red", "--option", "green", "--max-turns", 1, "--constrain",
+        bundled=untrained_tiny_model, VIDEOBRAIN_THINKING_CHARACTERS="40",
+    )  # fmt: skip
+    assert done.stdout in ("A. red\n", "B. green\n")
+    assert done.stderr.count("No model is configured, so the bundled model 'tiny' answers.") == 1
+    assert done.stderr.count("warning: This is a guess: tiny was trained on the synthetic world") == 1
 
 
 @pytest.mark.timeout(240)

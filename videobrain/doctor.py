@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.util
 import platform
 import sys
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict
 
-from videobrain.errors import ConfigurationError, VideoBrainError
+from videobrain.errors import ConfigurationError, MissingDependencyError, VideoBrainError
 from videobrain.index.weights import weights_on_disk
 from videobrain.limits import Limits
 from videobrain.models import OpenAIModel, resolve_model
+from videobrain.models.bundled import BUNDLED, bundled_model
+from videobrain.models.resolve import is_configured, own_encoder
 from videobrain.settings import Settings
 
 _PACKAGES = {
@@ -56,8 +59,9 @@ async def examine(*, model: str | None = None, base_url: str | None = None) -> l
     findings += await anyio.to_thread.run_sync(_packages)
     findings.append(await anyio.to_thread.run_sync(_decoder))
     findings.append(await anyio.to_thread.run_sync(_device))
-    findings.append(await anyio.to_thread.run_sync(_encoder, settings))
+    findings.append(await anyio.to_thread.run_sync(_encoder, model, settings))
     findings.append(await anyio.to_thread.run_sync(_cache, settings))
+    findings.append(await anyio.to_thread.run_sync(_bundled))
     findings.append(await _model(model, base_url, settings))
     return findings
 
@@ -111,7 +115,7 @@ def _device() -> Finding:
     return Finding(subject="device", state="ok", text=f"CPU, {torch.get_num_threads()} threads")
 
 
-def _encoder(settings: Settings) -> Finding:
+def _encoder(model: str | None, settings: Settings) -> Finding:
     if importlib.util.find_spec("open_clip") is None:
         return Finding(
             subject="encoder",
@@ -121,16 +125,39 @@ def _encoder(settings: Settings) -> Finding:
         )
     import open_clip  # noqa: F401 - names of its own table are looked up only once it is imported
 
-    if weights_on_disk(settings.encoder):
-        return Finding(subject="encoder", state="ok", text=f"{settings.encoder}, weights on disk")
+    own = _own_encoder(model, settings)
+    encoder = own or settings.encoder
+    if weights_on_disk(encoder):
+        text = f"{encoder}, weights on disk" + (", the model's own" if own else "")
+        return Finding(subject="encoder", state="ok", text=text)
     if settings.offline:
         return Finding(
             subject="encoder",
             state="note",
-            text=f"{settings.encoder}: weights are not on disk, and VIDEOBRAIN_OFFLINE is set",
+            text=f"{encoder}: weights are not on disk, and VIDEOBRAIN_OFFLINE is set",
             advice="Name a local model in VIDEOBRAIN_ENCODER, or index a video once while online.",
         )
-    return Finding(subject="encoder", state="ok", text=f"{settings.encoder}, to be downloaded on first use")
+    return Finding(subject="encoder", state="ok", text=f"{encoder}, to be downloaded on first use")
+
+
+def _own_encoder(model: str | None, settings: Settings) -> str | None:
+    """The encoder that the named model brings, where the user chose none."""
+    named = model or settings.model
+    if "encoder" in settings.model_fields_set or not named:
+        return None
+    try:
+        return own_encoder(named)
+    except ConfigurationError:  # the finding about the model tells of it
+        return None
+
+
+def _bundled() -> Finding:
+    try:
+        directory = bundled_model()
+    except ConfigurationError as error:
+        return Finding(subject="bundled model", state="note", text=error.message, advice=error.hint)
+    megabytes = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / 1e6
+    return Finding(subject="bundled model", state="ok", text=f"{BUNDLED}, {megabytes:.1f} MB in {directory}")
 
 
 def _cache(settings: Settings) -> Finding:
@@ -140,11 +167,22 @@ def _cache(settings: Settings) -> Finding:
 
 
 async def _model(spec: str | None, base_url: str | None, settings: Settings) -> Finding:
+    unnamed = not is_configured(spec, base_url=base_url, settings=settings)
+    named = BUNDLED if unnamed else spec
     try:
-        model = resolve_model(spec, base_url=base_url, settings=settings)
-    except ConfigurationError as error:
+        model = await anyio.to_thread.run_sync(partial(resolve_model, named, base_url=base_url, settings=settings))
+    except (ConfigurationError, MissingDependencyError) as error:
+        text = f"none is configured. {error.message}" if unnamed else error.message
         advice = f"{error.hint} A server is started with: {serve_command(_SUGGESTED_MODEL)}"
-        return Finding(subject="model", state="note", text=error.message, advice=advice)
+        return Finding(subject="model", state="note", text=text, advice=advice)
+    if unnamed:
+        return Finding(
+            subject="model",
+            state="note",
+            text=f"none is configured: {BUNDLED}, the bundled model, answers. It knows only the synthetic world.",
+            advice="Name a real one in VIDEOBRAIN_MODEL, or a server in OPENAI_BASE_URL. A server is started with: "
+            + serve_command(_SUGGESTED_MODEL),
+        )
     if not isinstance(model, OpenAIModel):
         return Finding(subject="model", state="ok", text=f"{model.name}, starts when it is first asked")
     try:

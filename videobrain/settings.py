@@ -32,7 +32,7 @@ class Settings(BaseSettings):
 
     # What is asked, and how
     model: str | None = None
-    """Model string where none is given: ``openai:NAME``, ``vllm:ID_OR_DIR``, ``local:ID_OR_DIR``."""
+    """Model string where none is given: ``openai:NAME``, ``vllm:ID_OR_DIR``, ``local:ID_OR_DIR``, ``tiny``."""
     temperature: float | None = Field(default=0.0, ge=0)
     """Sampling temperature; ``None`` leaves it to the server."""
     seed: int | None = None
@@ -90,7 +90,8 @@ class Settings(BaseSettings):
     index_cache_bytes: int = Field(default=4 * 2**30, ge=0)
     """Disk space for frame indexes; the least recently used go first."""
     encoder: str = "hf-hub:timm/ViT-B-16-SigLIP2"
-    """open_clip model (hub id ``hf-hub:…``, ``NAME/PRETRAINED`` or ``local-dir:PATH``) of the frame index."""
+    """open_clip model (hub id ``hf-hub:…``, ``NAME/PRETRAINED`` or ``local-dir:PATH``) of the frame index. An
+    encoder that belongs to the model goes before it, unless it is set."""
     encoder_device: str | None = None
     """Torch device; by default the first accelerator, else the CPU."""
     encoder_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

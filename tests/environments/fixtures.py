@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,33 @@ def tiny_random_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from videobrain.index.tiny_random import make_tiny_random_encoder
 
     return make_tiny_random_encoder(tmp_path_factory.mktemp("encoders") / "tiny-random")
+
+
+@pytest.fixture(scope="session")
+def untrained_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a model laid out as the bundled one, with its profile and its own encoder, and random weights."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("open_clip")
+    from videobrain.index.tiny_random import make_tiny_random_encoder
+    from videobrain.training.tiny.model import TinyShape, make_tiny_model, save_tiny_model
+    from videobrain.training.tiny.tokenizer import make_tiny_processor
+
+    shape = TinyShape(text_hidden=64, text_layers=1, text_heads=2, text_key_heads=1, text_inner=64, vision_hidden=32)
+    processor = make_tiny_processor()
+    directory = tmp_path_factory.mktemp("models") / "untrained-tiny"
+    save_tiny_model(make_tiny_model(processor, shape), processor, directory)
+    make_tiny_random_encoder(directory / "encoder", seed=1)
+    profile = {
+        "name": "tiny",
+        "image_min_tokens": 4,
+        "image_max_tokens": 4,
+        "native_tools": False,
+        "prompts": "compact",
+        "encoder": "encoder",
+        "knows": "synthetic world",
+    }
+    (directory / "videobrain.json").write_text(json.dumps({"profile": profile}), "utf-8")
+    return directory
 
 
 @pytest.fixture(scope="session")

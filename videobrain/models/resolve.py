@@ -66,6 +66,16 @@ def resolve_model(
     return LocalModel(name, settings=settings)
 
 
+def is_configured(spec: str | None, *, base_url: str | None = None, settings: Settings) -> bool:
+    """Whether a model is chosen, or the choice is begun by a server or a key; else the bundled model is used."""
+    return bool(
+        (spec or settings.model or "").strip()
+        or base_url
+        or os.environ.get("OPENAI_BASE_URL")
+        or os.environ.get("OPENAI_API_KEY")
+    )
+
+
 def own_encoder(spec: str) -> str | None:
     """The frame encoder that belongs to the model of a model string.
 
