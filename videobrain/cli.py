@@ -30,9 +30,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+train = typer.Typer(help="Make models from nothing.", no_args_is_help=True)
+app.add_typer(train, name="train")
+
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="openai:NAME, vllm:ID_OR_DIR or local:ID_OR_DIR. [default: $VIDEOBRAIN_MODEL]"),
+    typer.Option(
+        "--model", "-m", help="openai:NAME, vllm:ID_OR_DIR, local:ID_OR_DIR or tiny. [default: $VIDEOBRAIN_MODEL]"
+    ),
 ]
 BaseUrl = Annotated[
     str | None, typer.Option(help="Address of an OpenAI-compatible server. [default: $OPENAI_BASE_URL]")
@@ -291,6 +296,45 @@ def demo(
     _print(f"Report: {shown.report.resolve()}")
     if shown.random_model:
         _print(_NOISE.format(video=shown.video))
+
+
+@train.command()
+def tiny(
+    out: Annotated[Path, typer.Option(help="Directory of the model; it appears when everything is done.")],
+    cache: Annotated[
+        Path | None, typer.Option(help="Where finished stages are kept. [default: tiny in $VIDEOBRAIN_CACHE_DIR]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few steps of a smaller model, which learns nothing.")
+    ] = False,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="What an evaluation of the model found (JSON), for its model card.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train the small model of the synthetic world and its frame encoder, or go on where it was stopped."""
+    import logging
+
+    from rich.console import Console
+
+    from videobrain.training.tiny.recipe import FULL, QUICK, train_tiny
+
+    _no_progress_bars()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns of tied weights at every checkpoint
+    console = Console(stderr=True, quiet=quiet, markup=False, emoji=False)
+    try:
+        made = train_tiny(
+            out,
+            cache=cache,
+            seed=seed,
+            recipe=QUICK if quick else FULL,
+            evaluation=evaluation,
+            progress=lambda progress: console.print(str(progress), soft_wrap=True),
+        )
+        _print(str(made))
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from here", 130)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import platform
 import shutil
@@ -18,17 +19,21 @@ from typing import Any, NamedTuple
 import filelock
 
 from videobrain.errors import ConfigurationError, MissingDependencyError
-from videobrain.files import ASIDE
 from videobrain.models import ModelProfile
+from videobrain.models.profiles import PROFILE_FILE
+from videobrain.report.words import took
 from videobrain.settings import Settings
 from videobrain.training.tiny.card import Facts, StageFacts, model_card, read_evaluation
 from videobrain.training.tiny.curves import Curve, draw_curves, read_curve
 from videobrain.training.tiny.encoder import CURVE, Recipe, build_model, encoder_stage, train_encoder
+from videobrain.training.tiny.figures import Evaluation, percent
 from videobrain.training.tiny.model import FRAME_TOKENS, TinyShape, make_tiny_model, parameters, save_tiny_model
 from videobrain.training.tiny.stages import Stage
 from videobrain.training.tiny.tokenizer import MERGE, PATCH_PIXELS, make_tiny_processor
 from videobrain.training.tiny.trainer import CURRICULUM, VlmStage, load_weights, train_stage
 from videobrain.world.vocabulary import TAG
+
+_log = logging.getLogger(__name__)
 
 VERSION = 1
 """Of all that a stage depends on and no recipe says: data, prompts, oracle, loss. Stages of another are done anew."""
@@ -95,7 +100,12 @@ class Progress(NamedTuple):
     accuracy: float
     """Share of words that the model would write; of the encoder its recall."""
     seconds_left: float
-    """Of this stage."""
+    """Of this stage; 0 when it is done."""
+
+    def __str__(self) -> str:
+        left = f"{took(self.seconds_left)} left" if self.seconds_left else "done"
+        shares = f"loss {self.loss:.3f}  accuracy {percent(self.accuracy):>7}"
+        return f"{self.stage:12}  {self.step:6,} of {self.steps:,} steps  {shares}  {left}"
 
 
 def train_tiny(
@@ -124,7 +134,8 @@ def train_tiny(
 
     Raises:
         MissingDependencyError: A package of the extra ``tiny`` is not installed.
-        ConfigurationError: `out` is something else, another training uses `cache`, or `evaluation` cannot be read.
+        ConfigurationError: `out` is something else, another training uses `cache`, or `evaluation` cannot be read
+            or is of other weights.
         OSError: A directory cannot be written.
     """
     _require_packages()
@@ -135,33 +146,27 @@ def train_tiny(
     tell = progress or (lambda _: None)
     with _locked(cache):
         encoder = replace(recipe.encoder, seed=seed)
-        encoder_out = _train_encoder(encoder, cache, tell)
         done = [encoder_stage(encoder, cache)]
+        encoder_out = _train_encoder(encoder, done[0], tell)
         for number, (vlm_stage, stage) in enumerate(vlm_stages(recipe, cache, seed)):
-            start = _weights(done[-1].directory) if number else None
+            start = _weights(done[-1]) if number else None
             _train_stage(recipe, vlm_stage, stage, seed + number, start, tell)
             done.append(stage)
-        aside, old = out.with_name(f".{out.name}{ASIDE}"), out.with_name(f".{out.name}.old")
-        for left in (aside, old):  # by a training that was killed
-            if left.exists():
-                shutil.rmtree(left)
-        processor = make_tiny_processor()
-        model = make_tiny_model(processor, recipe.shape, seed=seed)
-        load_weights(model, _weights(done[-1].directory))
-        save_tiny_model(model, processor, aside)
-        shutil.copytree(encoder_out, aside / "encoder")
-        profile = tiny_profile().model_dump(exclude_unset=True)
-        (aside / "videobrain.json").write_text(json.dumps({"profile": profile}, indent=2) + "\n", "utf-8")
-        curves = _keep_logs(done, aside / "training")
-        facts = _facts(recipe, seed, model, aside, done, curves)
-        (aside / FACTS).write_text(facts.model_dump_json(indent=2) + "\n", "utf-8")
-        (aside / "README.md").write_text(model_card(facts, figures), "utf-8")
-        _check_places(out, cache)  # an hour has passed
-        if out.exists():
-            out.rename(old)
-        aside.rename(out)
-        if old.exists():
-            shutil.rmtree(old)
+        with _whole_directory(out) as aside:
+            processor = make_tiny_processor()
+            model = make_tiny_model(processor, recipe.shape, seed=seed)
+            load_weights(model, _weights(done[-1]))
+            save_tiny_model(model, processor, aside)
+            shutil.copytree(encoder_out, aside / "encoder")
+            profile = {"profile": tiny_profile().model_dump(exclude_unset=True)}
+            _write_json(aside / PROFILE_FILE, json.dumps(profile, indent=2))
+            if figures is not None:
+                _check_weights(figures, Path(str(evaluation)), aside)
+            curves = _keep_logs(done, aside / "training")
+            facts = _facts(recipe, seed, model, aside, done, curves)
+            _write_json(aside / FACTS, facts.model_dump_json(indent=2))
+            (aside / "README.md").write_text(model_card(facts, figures), "utf-8")
+            _check_places(out, cache)  # an hour has passed
     return out
 
 
@@ -202,15 +207,15 @@ def tiny_profile() -> ModelProfile:
     )
 
 
-def _train_encoder(recipe: Recipe, cache: Path, tell: Callable[[Progress], None]) -> Path:
+def _train_encoder(recipe: Recipe, place: Stage, tell: Callable[[Progress], None]) -> Path:
     def told(point: dict[str, Any]) -> None:
         step = int(point["step"])
         left = point["seconds"] / step * (recipe.steps - step)
         tell(Progress("encoder", step, recipe.steps, point["loss"], point["recall"], left))
 
-    return train_encoder(
-        cache / "encoder", cache=cache, seed=recipe.seed, recipe=recipe, log=lambda _: None, progress=told
-    )
+    _tell_if_done(place, tell)
+    out = place.cache / "encoder"
+    return train_encoder(out, cache=place.cache, seed=recipe.seed, recipe=recipe, log=_log.info, progress=told)
 
 
 def _train_stage(
@@ -233,11 +238,63 @@ def _train_stage(
             progress=told,
         )
 
+    _tell_if_done(place, tell)
     place.run(work)
 
 
-def _weights(directory: Path) -> Path:
-    return directory / "weights.safetensors"
+def _tell_if_done(stage: Stage, tell: Callable[[Progress], None]) -> None:
+    if stage.done:
+        curve = read_curve(stage.name, _log_of(stage))
+        accuracy = next(iter(curve.accuracy.values()))
+        tell(Progress(stage.name, curve.steps[-1], curve.steps[-1], curve.loss[-1], accuracy[-1], 0.0))
+
+
+def _log_of(stage: Stage) -> Path:
+    return stage.directory / (CURVE if stage.name == "encoder" else "log.jsonl")
+
+
+def _weights(stage: Stage) -> Path:
+    return stage.directory / "weights.safetensors"
+
+
+@contextmanager
+def _whole_directory(path: Path) -> Iterator[Path]:
+    """Gives a directory that becomes `path` at the end of the block; where the block fails, `path` stays as it was."""
+    aside, old = (path.with_name(f".{path.name}.{kind}") for kind in ("part", "old"))
+    if old.exists() and not path.exists():  # killed between the two renames below
+        old.rename(path)
+    _remove(aside, old)
+    aside.mkdir()
+    try:
+        yield aside
+        if path.exists():
+            path.rename(old)
+        aside.rename(path)
+        _remove(old)
+    finally:
+        _remove(aside)
+
+
+def _remove(*directories: Path) -> None:
+    for directory in directories:
+        if directory.exists():
+            shutil.rmtree(directory)
+
+
+def _write_json(path: Path, text: str) -> None:
+    path.write_text(f"{text}\n", "utf-8")
+
+
+def _check_weights(evaluation: Evaluation, source: Path, directory: Path) -> None:
+    """Keep figures of another model out of the card."""
+    from videobrain.training.tiny.evaluate import weights_digest
+
+    ours = weights_digest(directory)
+    if evaluation.weights != ours:
+        raise ConfigurationError(
+            f"{source} is of other weights, {evaluation.weights or 'unknown ones'}; these are {ours}.",
+            hint="Evaluate the model that this training writes, or leave the evaluation out.",
+        )
 
 
 def _keep_logs(stages: list[Stage], target: Path) -> list[Curve]:
@@ -246,7 +303,7 @@ def _keep_logs(stages: list[Stage], target: Path) -> list[Curve]:
     curves = []
     for stage in stages:
         log = target / f"{stage.name}.jsonl"
-        shutil.copyfile(stage.directory / (CURVE if stage.name == "encoder" else "log.jsonl"), log)
+        shutil.copyfile(_log_of(stage), log)
         curves.append(read_curve(stage.name, log))
     draw_curves(curves, target / "curves.png")
     return curves
@@ -257,7 +314,7 @@ def _facts(
 ) -> Facts:
     import torch
 
-    device = "GPU" if torch.accelerator.is_available() else "CPU"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     encoder = build_model(recipe.encoder)
     return Facts(
         recipe=recipe.name,
@@ -269,7 +326,7 @@ def _facts(
         encoder_bytes=(directory / "encoder" / "open_clip_model.safetensors").stat().st_size,
         vocabulary=model.config.text_config.vocab_size,
         context_tokens=model.config.text_config.max_position_embeddings,
-        machine=f"{device}, {os.cpu_count()} CPU cores, Python {platform.python_version()}",
+        machine=f"{os.cpu_count()} CPU cores, {device}, Python {platform.python_version()}",
         packages={package: version(package) for package in _PACKAGES.values() if package != "matplotlib"},
         stages=tuple(
             StageFacts(
