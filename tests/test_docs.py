@@ -137,7 +137,12 @@ def test_commands_exist(page: Path) -> None:
         match command:
             case ["videobrain", sub, *arguments]:
                 assert sub in known, command
-                known[sub].make_context(sub, arguments)  # parses them, and runs nothing
+                wanted = known[sub]
+                if groups := getattr(wanted, "commands", None):
+                    assert arguments, command
+                    assert arguments[0] in groups, command
+                    wanted, arguments = groups[arguments[0]], arguments[1:]
+                wanted.make_context(sub, arguments)  # parses them, and runs nothing
             case ["pip", "install", what]:
                 assert set(re.findall(r"\w+", what.partition("[")[2])) <= set(extras), command
             case ["make", *arguments]:
@@ -168,7 +173,10 @@ def test_command_line_page_names_every_command_and_option() -> None:
     assert list(sections) == list(known)
     for sub, command in known.items():
         named = set(re.findall(r"`(--?[a-z][a-z-]*)", sections[sub]))
-        assert named == options(command.params) - {"--help", "-h"}, sub
+        below = getattr(command, "commands", {})
+        assert all(f"`{sub} {name}`" in sections[sub] for name in below), sub
+        parameters = [each for one in (command, *below.values()) for each in one.params]
+        assert named == options(parameters) - {"--help", "-h"}, sub
 
 
 # --- Tables ----------------------------------------------------------------------------------------------------------
