@@ -222,7 +222,7 @@ def _train_stage(
     recipe: TinyRecipe, stage: VlmStage, place: Stage, seed: int, start: Path | None, tell: Callable[[Progress], None]
 ) -> None:
     def told(line: dict[str, Any]) -> None:
-        left = (stage.steps - line["step"]) / line["steps_per_second"]
+        left = (stage.steps - line["step"]) / max(0.001, line["steps_per_second"])  # rounded, so perhaps to 0
         tell(Progress(stage.name, line["step"], stage.steps, line["loss"], line["accuracy"]["all"], left))
 
     def work(directory: Path) -> None:
