@@ -62,6 +62,15 @@ def test_files_carry_a_tag(world_file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_an_open_video_knows_its_tag(world_file: Path, pool: VideoPool, tmp_path: Path) -> None:
+    video = await pool.open(world_file)
+    other = await pool.open(make_video(tmp_path / "other.mp4", seconds=1))
+    assert (video.comment, other.comment) == (TAG, "")
+    assert is_world_video(video)
+    assert not is_world_video(other)
+
+
+@pytest.mark.anyio
 async def test_frames_and_times_are_as_planned(world: World, world_file: Path, pool: VideoPool) -> None:
     video = await pool.open(world_file)
     assert video.info.duration_seconds == pytest.approx(world.duration_seconds)
