@@ -377,6 +377,8 @@ def test_the_command_goes_on_where_it_was_killed(
 def test_other_weights_are_asked_anew(random_model: Path) -> None:
     before = weights_digest(random_model)
     (random_model / "README.md").write_text("A card.", "utf-8")
+    (random_model / "training").mkdir()
+    (random_model / "training" / "facts.json").write_text("{}", "utf-8")
     assert weights_digest(random_model) == before
     (random_model / "more.json").write_text("{}", "utf-8")
     assert weights_digest(random_model) != before
