@@ -23,11 +23,11 @@ from videobrain.agent.prompts import COMPACT
 from videobrain.limits import Limits
 from videobrain.models import ChatReply
 from videobrain.training.tiny.model import collate, fit_frame
-from videobrain.training.tiny.oracle import play
+from videobrain.training.tiny.oracle import begin, content, initial_frames, play
 from videobrain.training.tokens import ConversationTokenizer
 from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.video.frame import Frame, Pixels
-from videobrain.world import FrameState, Split, World, caption, draw_state, still
+from videobrain.world import FrameState, Split, World, WorldQuestion, caption, draw_state, still
 from videobrain.world.scenario import Background
 
 if TYPE_CHECKING:
@@ -40,8 +40,13 @@ _BACKGROUNDS, _KEPT = 64, 16
 """Backgrounds of pictures, and the batches in a row that share them: drawing one costs more than all else."""
 _LOOKUP_FRAMES = ((150, (2, 3, 4)), (400, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 24)))
 """Frames to look up among, by the number of the batch: which of two it is, is learnt sooner than which of sixteen."""
-_IN_ORDER = 0.6
+_IN_ORDER = 0.8
 """Share of look-ups that go through all frames, as the notes of a trajectory do."""
+_MOST = 16
+_INITIAL_FRAMES = ((400, (2, 4, 8, 16)), (math.inf, (4, 16, 16, 16)))
+"""Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
+_CHOICES = 1
+"""For each run with options, so many sequences without frames in which the option's letter is found."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
 """Frames of single-shot prompts."""
 
@@ -76,6 +81,7 @@ class ExampleMaker:
         ids = self._tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
         self._image = [ids[0], *[ids[1]] * self._tokenize.image_tokens(128, 128), ids[2]]
         self.image_token: int = ids[1]
+        self._answer_token: int = self._tokenizer.convert_tokens_to_ids("<answer>")
         self.pad_token: int = self._tokenizer.pad_token_id
 
     def captions(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
@@ -102,7 +108,7 @@ class ExampleMaker:
         else:
             asked = rng.sample(numbers, k=rng.randint(max(1, count // 2), count))
             question = f"What do frames {', '.join(map(str, asked))} show?"
-        said = ", ".join(f"{number} {caption(by_number[number])}" for number in asked)
+        said = ", ".join(f"{number} {content(by_number[number])}" for number in asked)
         frames = [encoded(Frame(number, number / 10, draw_state(state)), rng) for number, state in by_number.items()]
         total = max(numbers) + rng.randint(1, 100)
         episode = Episode(
@@ -116,11 +122,18 @@ class ExampleMaker:
             )
         )
         episode.start(frames)
-        episode.reply(ChatReply(text=f"<thinking>{said}.</thinking>\n<answer>{caption(by_number[asked[-1]])}</answer>"))
+        episode.reply(ChatReply(text=f"<thinking>{said}.</thinking>\n<answer>{content(by_number[asked[-1]])}</answer>"))
         return self.of_episode(episode)
 
-    def trajectory(self, rng: random.Random, world: World, number: int) -> Example:
-        """The oracle's run on one question of a video, with tools or, now and then, in a single shot."""
+    def trajectory(self, rng: random.Random, world: World, number: int, count: int = 16) -> Example:
+        """The oracle's run on one question of a video, with tools or, now and then, in a single shot.
+
+        Args:
+            rng: Chance.
+            world: The video.
+            number: Which of its questions.
+            count: Frames to begin with: as many of the 16 of a real run.
+        """
         question = world.questions[number]
         cache: dict[int, EncodedFrame] = {}
 
@@ -130,8 +143,22 @@ class ExampleMaker:
                     cache[frame] = encoded(Frame(frame, frame / 10, world.draw(frame)), rng)
             return [cache[frame] for frame in frames]
 
-        single = rng.choice(_SINGLE_SHOT) if rng.random() < 0.2 else None
-        return self.of_episode(play(world, question, look, rng, single_shot=single))
+        single = rng.choice(_SINGLE_SHOT) if count == _MOST and rng.random() < 0.2 else None
+        initial = None if single else some_frames(world, question, rng, count)
+        return self.of_episode(play(world, question, look, rng, single_shot=single, initial=initial))
+
+    def choice(self, rng: random.Random, world: World, question: WorldQuestion) -> Example:
+        """An answer in words that is written as the letter of its option; nothing but the letter is trained."""
+        options = question.options or ()
+        shuffled = rng.sample(options, k=len(options))
+        said = rng.choice(shuffled)
+        episode = begin(world, question.model_copy(update={"options": tuple(shuffled)}), single_shot=1)
+        episode.start([])
+        letter = "ABCD"[shuffled.index(said)]
+        episode.reply(ChatReply(text=f"<thinking>So {said}.</thinking>\n<answer>{letter}</answer>"))
+        example = self.of_episode(episode)
+        written = np.cumsum(example.input_ids == self._answer_token) > 0
+        return Example(example.input_ids, example.sampled & written, example.frames)
 
     def of_episode(self, episode: Episode) -> Example:
         """A finished episode as an example."""
@@ -200,12 +227,24 @@ class Batches:
                 count = rng.choice(counts)  # of one length, so that little is padded
                 return lambda: [maker.lookup(rng, count, backgrounds)]
             case "trajectories":
+                counts = next(counts for end, counts in _INITIAL_FRAMES if number < end)
 
                 def of_a_video() -> list[Example]:
                     world = World(rng.getrandbits(40), split="train")
-                    return [maker.trajectory(rng, world, number) for number in range(len(world.questions))]
+                    count = rng.choice(counts)
+                    runs = [maker.trajectory(rng, world, each, count) for each in range(len(world.questions))]
+                    choices = [question for question in world.questions if question.options] * _CHOICES
+                    return [*runs, *(maker.choice(rng, world, question) for question in choices)]
 
                 return of_a_video
+
+
+def some_frames(world: World, question: WorldQuestion, rng: random.Random, count: int) -> list[int]:
+    """So many of the frames that a run begins with; one shows the answer where any of all does."""
+    frames = initial_frames(world)
+    telling = [frame for frame in frames if world.answer_from(question, [frame]) == question.answer]
+    sure = rng.sample(telling, k=1) if telling else []
+    return sorted([*sure, *rng.sample([frame for frame in frames if frame not in sure], k=count - len(sure))])
 
 
 def shown(state: FrameState, rng: random.Random) -> Pixels:

@@ -33,7 +33,13 @@ _PAIR = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})\b")
 
 
 def play(
-    world: World, question: WorldQuestion, look: Look, rng: random.Random, *, single_shot: int | None = None
+    world: World,
+    question: WorldQuestion,
+    look: Look,
+    rng: random.Random,
+    *,
+    single_shot: int | None = None,
+    initial: Sequence[int] | None = None,
 ) -> Episode:
     """A finished episode.
 
@@ -43,10 +49,11 @@ def play(
         look: Gives frames.
         rng: Chance: which searches miss, and what else they find.
         single_shot: So many frames at once and no tools; None for the whole protocol.
+        initial: Frames to begin with in the place of those.
     """
     episode = begin(world, question, single_shot=single_shot)
     oracle = _Oracle(world, question, rng, tools=single_shot is None)
-    frames = evenly_spaced(0, world.frame_count, single_shot or _INITIAL)
+    frames = list(initial or initial_frames(world, single_shot))
     step = episode.start(look(frames))
     while not isinstance(step, Finish):
         match step:
@@ -73,7 +80,7 @@ async def play_model(
         single_shot: So many frames at once and no tools; None for the whole protocol.
     """
     episode = begin(world, question, single_shot=single_shot)
-    step = episode.start(look(evenly_spaced(0, world.frame_count, single_shot or _INITIAL)))
+    step = episode.start(look(initial_frames(world, single_shot)))
     while not isinstance(step, Finish):
         match step:
             case AskModel(max_output_tokens=room):
@@ -90,6 +97,11 @@ async def play_model(
                     frames, text = sorted(best), _found_text(len(best), start, end, prompt)
                 step = episode.observe(ToolOutcome(kind="result", text=text, frames=tuple(look(frames))))
     return episode
+
+
+def initial_frames(world: World, single_shot: int | None = None) -> list[int]:
+    """The frames that a run begins with."""
+    return evenly_spaced(0, world.frame_count, single_shot or _INITIAL)
 
 
 def begin(world: World, question: WorldQuestion, *, single_shot: int | None = None) -> Episode:
@@ -169,14 +181,15 @@ class _Oracle:
 
 
 def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[tuple[int, str]]:
-    """For each frame that matters what it shows of what is asked: ``no`` where it shows nothing of it.
+    """What the thinking says of each frame that matters.
 
-    Of a count the notes are the count so far.
+    Mostly all that the frame shows, whatever is asked: to read is one skill, to pick from what is read another one, and
+    each is learnt sooner than both at once. Where objects are counted, the count so far stands after those.
     """
     if question.template == "background_at":
         return [(frame, note) for frame in frames if (note := world.answer_from(question, [frame]))]
     if question.kind != "dense":
-        return [(frame, world.answer_from(question, [frame]) or _NO) for frame in frames]
+        return [(frame, content(world.state(frame))) for frame in frames]
     look = question.calls[0].arguments
     inside = [frame for frame in frames if int(look["start_frame"]) <= frame < int(look["end_frame"])]
     states = [(frame, world.state(frame)) for frame in inside]
@@ -185,6 +198,13 @@ def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[
     if question.template == "shape_order":
         return [(frame, state.things[0].shape if state.things else _NO) for frame, state in states]
     return [(frame, state.screen or _NO) for frame, state in states]
+
+
+def content(state: FrameState) -> str:
+    """A frame's objects, digits and letters in a few words; ``no`` where it has none."""
+    if state.screen is not None:
+        return f"{state.screen} screen"
+    return " and ".join(map(str, (*state.things, *state.glyphs))) or _NO
 
 
 def _counted(question: WorldQuestion, states: Sequence[tuple[int, FrameState]]) -> list[tuple[int, str]]:
@@ -197,7 +217,7 @@ def _counted(question: WorldQuestion, states: Sequence[tuple[int, FrameState]]) 
     for frame, state in states:
         there = thing in state.things
         count += there and not before
-        found.append((frame, str(count) if there else _NO))
+        found.append((frame, f"{content(state)} {count}" if there else content(state)))
         before = there
     return found
 
