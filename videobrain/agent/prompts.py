@@ -122,7 +122,7 @@ COMPACT = DEFAULT.model_copy(
         "form_tags_without_tools": "<thinking>...</thinking> then <answer>...</answer>",
         "question": "{question}\n{options}{answer_form}\n{frame_count} frames, {fps} fps, {duration} s; {shown}:",
         "answer_open": "A few words.",
-        "answer_choice": "One letter ({letters}).",
+        "answer_choice": "One option in its own words.",
         "frame_label": "\n{frame_index}: ",
         "turns_left": "\nReplies left: {turns}.",
         "last_turn": "\nLast reply: answer now.",

@@ -23,7 +23,7 @@ from videobrain.agent.prompts import COMPACT
 from videobrain.limits import Limits
 from videobrain.models import ChatReply
 from videobrain.training.tiny.model import collate, fit_frame
-from videobrain.training.tiny.oracle import begin, content, initial_frames, play
+from videobrain.training.tiny.oracle import content, initial_frames, play
 from videobrain.training.tokens import ConversationTokenizer
 from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.video.frame import Frame, Pixels
@@ -45,8 +45,6 @@ _IN_ORDER = 0.8
 _MOST = 16
 _INITIAL_FRAMES = ((400, (2, 4, 8, 16)), (math.inf, (4, 16, 16, 16)))
 """Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
-_CHOICES = 1
-"""For each run with options, so many sequences without frames in which the option's letter is found."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
 """Frames of single-shot prompts."""
 
@@ -81,7 +79,6 @@ class ExampleMaker:
         ids = self._tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
         self._image = [ids[0], *[ids[1]] * self._tokenize.image_tokens(128, 128), ids[2]]
         self.image_token: int = ids[1]
-        self._answer_token: int = self._tokenizer.convert_tokens_to_ids("<answer>")
         self.pad_token: int = self._tokenizer.pad_token_id
 
     def captions(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
@@ -146,19 +143,6 @@ class ExampleMaker:
         single = rng.choice(_SINGLE_SHOT) if count == _MOST and rng.random() < 0.2 else None
         initial = None if single else some_frames(world, question, rng, count)
         return self.of_episode(play(world, question, look, rng, single_shot=single, initial=initial))
-
-    def choice(self, rng: random.Random, world: World, question: WorldQuestion) -> Example:
-        """An answer in words that is written as the letter of its option; nothing but the letter is trained."""
-        options = question.options or ()
-        shuffled = rng.sample(options, k=len(options))
-        said = rng.choice(shuffled)
-        episode = begin(world, question.model_copy(update={"options": tuple(shuffled)}), single_shot=1)
-        episode.start([])
-        letter = "ABCD"[shuffled.index(said)]
-        episode.reply(ChatReply(text=f"<thinking>So {said}.</thinking>\n<answer>{letter}</answer>"))
-        example = self.of_episode(episode)
-        written = np.cumsum(example.input_ids == self._answer_token) > 0
-        return Example(example.input_ids, example.sampled & written, example.frames)
 
     def of_episode(self, episode: Episode) -> Example:
         """A finished episode as an example."""
@@ -232,9 +216,7 @@ class Batches:
                 def of_a_video() -> list[Example]:
                     world = World(rng.getrandbits(40), split="train")
                     count = rng.choice(counts)
-                    runs = [maker.trajectory(rng, world, each, count) for each in range(len(world.questions))]
-                    choices = [question for question in world.questions if question.options] * _CHOICES
-                    return [*runs, *(maker.choice(rng, world, question) for question in choices)]
+                    return [maker.trajectory(rng, world, each, count) for each in range(len(world.questions))]
 
                 return of_a_video
 

@@ -177,7 +177,7 @@ class _Oracle:
         return f"<thinking>{thinking}</thinking>\n<tool_call>{call}</tool_call>"
 
     def _answer(self, thinking: str) -> str:
-        return f"<thinking>{thinking}</thinking>\n<answer>{self._question.letter or self._question.answer}</answer>"
+        return f"<thinking>{thinking}</thinking>\n<answer>{self._question.answer}</answer>"
 
 
 def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[tuple[int, str]]:

@@ -167,14 +167,11 @@ def token_kinds(tokenizer: Any) -> dict[int, str]:
 def _accuracy(accelerator: Any, model: Any, batches: list[Batch], kinds: dict[int, str]) -> dict[str, float]:
     """Share of words of each kind that the model would write, the words before them given.
 
-    ``whole`` is the share of sequences without any wrong word: greedy decoding would write them as they are. ``choice``
-    is the same of those without pictures.
+    ``whole`` is the share of sequences without any wrong word: greedy decoding would write them as they are.
     """
     import torch
 
-    image_token = accelerator.unwrap_model(model).config.image_token_id
-
-    right: dict[str, list[bool]] = {"all": []}
+    right: dict[str, list[bool]] = {"all": [], "whole": []}
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
         for batch in batches:
@@ -187,9 +184,7 @@ def _accuracy(accelerator: Any, model: Any, batches: list[Batch], kinds: dict[in
                     right.setdefault(kinds[token], []).append(said == token)
                 if said != token:
                     wrong.add(row)
-            pictures = (batch.input_ids == image_token).any(1).tolist()
-            for row, pictured in enumerate(pictures):
-                right.setdefault("whole" if pictured else "choice", []).append(row not in wrong)
+            right["whole"] += [row not in wrong for row in range(len(batch.labels))]
     model.train()
     return {kind: round(sum(found) / len(found), 4) for kind, found in right.items() if found}
 
