@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,9 @@ ANSWER = "<thinking>The frames suffice.</thinking>\n<answer>{}</answer>"
 BUNDLED_ELSEWHERE = """
 import sys
 from pathlib import Path
-from videobrain import cli
+from videobrain import cli, demo
 from videobrain.models import bundled
+demo.SECONDS = 120
 bundled.DIRECTORY = Path(sys.argv.pop(1))
 cli.main()
 """
@@ -219,10 +221,29 @@ def test_ask_with_nothing_configured(run: Run, video: Path, untrained_tiny_model
 
 
 @pytest.mark.timeout(240)
-def test_demo_runs_offline_and_says_that_its_answer_is_noise(run: Run) -> None:
-    pytest.importorskip("open_clip")
-    done = run("demo")
-    assert "This answer is noise" in done.stdout
-    assert "--model openai:NAME" in done.stdout
-    assert "<html" in (run.home / "videobrain-demo.html").read_text()
-    assert "2 tool calls" in done.stderr
+def test_demo_runs_offline_with_nothing_configured(run: Run, untrained_tiny_model: Path) -> None:
+    done = run(
+        "demo", bundled=untrained_tiny_model, VIDEOBRAIN_CONSTRAIN_REPLIES="1", VIDEOBRAIN_THINKING_CHARACTERS="40",
+        OPENAI_API_KEY="sk-names-no-model",
+    )  # fmt: skip
+    assert re.search(r"^tiny: [0-6] of 6 right\.$", done.stdout, re.MULTILINE)
+    assert len(re.findall(r"^  (?:right|wrong): ", done.stdout, re.MULTILINE)) == 6
+    assert "tiny is the small model that comes with videobrain." in " ".join(done.stdout.split())
+    assert "  videobrain ask VIDEO QUESTION --base-url http://localhost:8000/v1\n" in done.stdout
+    assert "No model is configured" not in done.stderr
+    assert "<html" in (run.home / "videobrain-demo.html").read_text("utf-8")
+    assert len(list((run.home / "videobrain-demo-pages").iterdir())) == 6
+
+
+def test_demo_on_a_video_of_ones_own(run: Run, video: Path) -> None:
+    with FakeServer([ANSWER.format("red")]) as server:
+        done = run(
+            "demo", video, "Which colour?", "--report", "own.html", "--base-url", server.base_url, OPENAI_API_KEY="k"
+        )
+    lines = done.stdout.splitlines()
+    assert "Which colour?" in lines
+    assert "  Answer: red" in lines
+    assert lines[-1].endswith("own.html")
+    assert "Which colour?" in (run.home / "own.html").read_text("utf-8")
+    assert "with a QUESTION" in run("demo", video, expect=2).stderr
+    assert "cannot be written" in run("demo", "--report", run.home, expect=2).stderr

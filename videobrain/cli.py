@@ -275,27 +275,25 @@ def doctor(model: Model = None, base_url: BaseUrl = None, as_json: Json = False)
 
 @app.command()
 def demo(
-    video: Annotated[Path | None, typer.Argument(help="A video. [default: one of coloured scenes is made]")] = None,
-    question: Annotated[str | None, typer.Argument(help="The question. [default: one about the made video]")] = None,
+    video: Annotated[Path | None, typer.Argument(help="A video of yours. [default: one is made]")] = None,
+    question: Annotated[str | None, typer.Argument(help="A question about your video.")] = None,
     model: Model = None,
     base_url: BaseUrl = None,
     report: Annotated[Path, typer.Option(help="Where the HTML page goes.")] = Path("videobrain-demo.html"),
 ) -> None:
-    """Show the whole loop at work: offline with a tiny random model where none is configured."""
-    from videobrain.demo import demonstrate
-    from videobrain.display import RunDisplay
+    """Show what the model looks at, and why: six questions about a made video, or one about yours."""
+    from videobrain.demo import demonstrate, demonstrate_on
+    from videobrain.display import terminal
 
+    if (video is None) != (question is None):
+        raise typer.BadParameter("give a VIDEO with a QUESTION, or neither")
+    _check_writable(report)
     _no_progress_bars()
-
-    async def run() -> Any:
-        with RunDisplay(conversation=True) as display:
-            return await demonstrate(video, question, model=model, base_url=base_url, report=report, on_event=display)
-
-    shown = _run(run())
-    _print(f"Answer: {shown.answer.text or '(none: ' + shown.answer.stop_reason + ')'}")
-    _print(f"Report: {shown.report.resolve()}")
-    if shown.random_model:
-        _print(_NOISE.format(video=shown.video))
+    console = terminal(file=sys.stdout)
+    if video is None or question is None:
+        _run(demonstrate(model, base_url=base_url, report=report, console=console))
+    else:
+        _run(demonstrate_on(video, question, model=model, base_url=base_url, report=report, console=console))
 
 
 @train.command()
@@ -350,16 +348,6 @@ def _global(
     if context.invoked_subcommand is None:
         _tell(context.get_help())
         raise typer.Exit(2)
-
-
-_NOISE = """
-This answer is noise: no model is configured, so a tiny model with random weights was asked, held to the grammar.
-The video, the frames, the searches and the conversation were real. To ask a model that has learnt something:
-
-  videobrain ask VIDEO QUESTION --model openai:NAME --base-url http://localhost:8000/v1   (an OpenAI-compatible server)
-  videobrain ask VIDEO QUESTION --model vllm:Qwen/Qwen3-VL-8B-Instruct                    (starts vLLM; needs a GPU)
-  videobrain ask VIDEO QUESTION --model local:Qwen/Qwen3-VL-2B-Instruct                   (in this process)
-"""
 
 
 def _no_progress_bars() -> None:

@@ -40,7 +40,7 @@ from videobrain.video import EncodedFrame
 _STYLES = {"uniform_sample": "blue", "clip_sample": "dark_orange"}
 _LINE = 40
 """Characters of a time line."""
-_LONGEST = 600
+_LONGEST, _LONGEST_BRIEF = 600, 300
 """Characters of a thought or a tool's words that are printed."""
 
 
@@ -56,12 +56,24 @@ class RunDisplay:
     Args:
         quiet: Show nothing at all.
         conversation: Print the conversation turn by turn; otherwise only progress and retries.
+        brief: Make the conversation short, for several runs on one video: nothing of the video, thoughts cut in the
+            middle, frames without the tool's words, no figures at the end.
         file: Where to write; standard error by default.
+        console: Where to write, as `terminal` makes it; then `quiet` and `file` mean nothing.
     """
 
-    def __init__(self, *, quiet: bool = False, conversation: bool = False, file: TextIO | None = None) -> None:
-        self._console = Console(file=file, stderr=file is None, quiet=quiet, highlight=False, markup=False, emoji=False)
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        conversation: bool = False,
+        brief: bool = False,
+        file: TextIO | None = None,
+        console: Console | None = None,
+    ) -> None:
+        self._console = console or terminal(file=file, quiet=quiet)
         self._conversation = conversation
+        self._brief = brief
         self._live: Live | None = None
         self._status = _Status()
         self._duration = 0.0
@@ -104,7 +116,8 @@ class RunDisplay:
                 self._reply_characters = 0
                 self._now(f"turn {event.turn}: waiting for the model ({counted(event.frames, 'frame')})")
                 if self._conversation:
-                    self._print(f"\nTurn {event.turn}" + (", the last" if event.last else ""), "bold")
+                    space = "" if self._brief else "\n"
+                    self._print(f"{space}Turn {event.turn}" + (", the last" if event.last else ""), "bold")
             case RequestRetrying():
                 self._print(
                     f"Try {event.attempt} failed: {event.reason.rstrip('.')}; again in {event.delay_seconds:.1f} s.",
@@ -144,12 +157,14 @@ class RunDisplay:
         self._duration, self._frame_count = event.video.duration_seconds, event.video.frame_count
         self._now("planning")
         if self._conversation:
-            name = video_name(event.video.source)
-            frames = counted(event.video.frame_count, "frame")
-            self._print(f"{name}, {clock(self._duration)}, {frames}; model {event.model}", "dim")
+            if not self._brief:
+                name = video_name(event.video.source)
+                frames = counted(event.video.frame_count, "frame")
+                self._print(f"{name}, {clock(self._duration)}, {frames}; model {event.model}", "dim")
             self._print(event.question, "bold")
-            for letter, option in zip(LETTERS, event.options or (), strict=False):
-                self._print(f"  {letter}. {option}")
+            options = [f"{letter}. {option}" for letter, option in zip(LETTERS, event.options or (), strict=False)]
+            for line in ["   ".join(options)] if self._brief and options else options:
+                self._print(line, indent=2)
 
     def _message(self, event: MessageAdded) -> None:
         fresh = [frame for frame in event.message.frames if frame.digest not in self._shown]
@@ -164,7 +179,7 @@ class RunDisplay:
         parsed = parse_reply(event.reply.text)
         for thought in (event.reply.reasoning.strip(), *parsed.thinking):
             if thought:
-                self._print(_shortened(thought), "dim", indent=2)
+                self._print(_excerpt(thought) if self._brief else _shortened(thought), "dim", indent=2)
         if parsed.outside and not parsed.calls:
             self._print(_shortened(parsed.outside), indent=2)
         for call in parsed.calls:
@@ -187,7 +202,8 @@ class RunDisplay:
         outcome = event.outcome
         if outcome.kind == "result":
             self._tool_shown = True
-            self._print(f"{_shortened(outcome.text)} ({took(event.seconds)})", "dim", indent=2)
+            if not (self._brief and outcome.frames):
+                self._print(f"{_shortened(outcome.text)} ({took(event.seconds)})", "dim", indent=2)
             self._frames(outcome.frames, "frame", _STYLES.get(event.tool, "cyan"))
         else:
             self._print(f"{event.tool} failed: {_shortened(outcome.text)}", "yellow", indent=2)
@@ -202,7 +218,7 @@ class RunDisplay:
 
     def _finished(self, event: Finished) -> None:
         self._now("done")
-        if not self._conversation:
+        if not self._conversation or self._brief:
             return
         usage = event.answer.usage
         calls = counted(sum(usage.tool_calls.values()), "tool call")
@@ -273,5 +289,19 @@ def time_line(times: Sequence[float], duration_seconds: float, *, width: int = _
     return f"▏{''.join(marks)}▕"
 
 
+def terminal(*, file: TextIO | None = None, quiet: bool = False) -> Console:
+    """A console that writes words as they are; to standard error, or to a file."""
+    return Console(file=file, stderr=file is None, quiet=quiet, highlight=False, markup=False, emoji=False)
+
+
 def _shortened(text: str, longest: int = _LONGEST) -> str:
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def _excerpt(text: str, longest: int = _LONGEST_BRIEF) -> str:
+    """Beginning and end of a text on one line: a thought begins with what is seen and ends with what follows."""
+    text = " ".join(text.split())
+    if len(text) <= longest:
+        return text
+    half = (longest - 3) // 2
+    return f"{text[:half].rpartition(' ')[0] or text[:half]} … {text[-half:].partition(' ')[2] or text[-half:]}"

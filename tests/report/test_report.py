@@ -5,15 +5,17 @@ import hashlib
 import itertools
 import re
 from collections import Counter
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from report.traces import CALL, Record, frame, short_run
 
 from videobrain.agent import LimitReached, ReplyCorrected, RequestRetrying, Trace, WarningRaised
 from videobrain.models import NativeToolCall
-from videobrain.report import render_report, save_report
+from videobrain.report import ReportEntry, render_report, save_report, save_reports
 from videobrain.result import Span, Usage
 
 VOID = {"meta", "img", "input", "br", "hr", "link", "area", "base", "col", "embed", "source", "track", "wbr"}
@@ -56,12 +58,21 @@ class Page(HTMLParser):
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
+    @property
+    def ids(self) -> set[str | None]:
+        return {attributes["id"] for _, attributes in self.elements if "id" in attributes}
+
     def classed(self, name: str) -> list[dict[str, str | None]]:
         return [a for _, a in self.elements if name in (a.get("class") or "").split()]
 
 
-def check(html: str) -> Page:
-    """What holds for every page: well-formed, nothing from outside, each picture once, links that lead somewhere."""
+def check(html: str, *, beside: Mapping[str, Page] | None = None) -> Page:
+    """What holds for every page: well-formed, nothing from outside, each picture once, links that lead somewhere.
+
+    Args:
+        html: The page.
+        beside: Pages that it may lead to, by address; only the page of one run holds each picture once.
+    """
     page = Page(html)
     assert not page.mistakes
     assert not page.open
@@ -74,8 +85,9 @@ def check(html: str) -> Page:
             if name in ("src", "srcset", "poster", "data", "action", "background"):
                 assert (value or "").startswith("data:image/"), (tag, name, value)
             if name in ("href", "xlink:href"):
-                assert (value or "").startswith("#"), (tag, value)
-                assert (value or "")[1:] in ids, value
+                address, hash_, anchor = (value or "").partition("#")
+                there = (beside or {})[address].ids if address else set(ids)
+                assert anchor in there if hash_ else address, (tag, value)
             if name == "data-of":
                 assert f"frame-{value}" in ids
             if name == "style":
@@ -86,7 +98,7 @@ def check(html: str) -> Page:
             assert "@import" not in data
     assert all("alt" in attributes for attributes in page.all("img"))
     pictures = Counter(attributes["src"] for attributes in page.all("img"))
-    assert set(pictures.values()) <= {1}
+    assert beside is not None or set(pictures.values()) <= {1}
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[:1] == [1]
     assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
@@ -272,3 +284,53 @@ def test_many_frames_and_numbers_of_any_size() -> None:
     assert len(page.classed("tick")) == 128
     assert len(page.classed("ghost")) == 16
     assert "nan%" not in html
+
+
+# --- Several runs ----------------------------------------------------------------------------------------------------
+
+
+def saved_pages(path: Path) -> tuple[Page, dict[str, Page]]:
+    """A page that lists runs, and the pages of the runs by their addresses."""
+    folder = path.with_name(f"{path.stem}-pages")
+    beside = {quote(f"{folder.name}/{each.name}"): check(each.read_text("utf-8")) for each in folder.iterdir()}
+    return check(path.read_text("utf-8"), beside=beside), beside
+
+
+def test_several_runs_are_listed_with_a_page_of_each(tmp_path: Path) -> None:
+    right = short_run()
+    right.reply(3, "<answer>A</answer>", last=True)
+    chosen = Record(options=["red", "blue"])
+    chosen.start([frame(0)])
+    entries = [
+        ReportEntry(
+            right.finish("Number nine"), kind="easy", truth="Number nine", right=True, facts={"Else": "3 frames"}
+        ),
+        ReportEntry(chosen.finish("B", choice="B"), truth="A. red"),
+        ReportEntry(Trace(short_run().events)),
+    ]
+    path = save_reports(entries, tmp_path / "deep" / "my #1 runs.html", title="Three runs", text="Of one video.")
+    assert path == tmp_path / "deep" / "my #1 runs.html"
+    page, beside = saved_pages(path)
+    assert sorted(beside) == [f"my%20%231%20runs-pages/{number}.html" for number in (1, 2, 3)]
+    for words in (
+        "Three runs", "Of one video.", "1 · easy right", "Answer Number nine Truth Number nine", "Else 3 frames",
+        "2 wrong", "Answer B. blue Truth A. red", "Answer none: the run did not finish Cost 7 frames of 6,000",
+    ):  # fmt: skip
+        assert words in page.text
+    assert len(page.classed("tag")) == 2  # the third has no truth
+    assert len(page.classed("track")) == 3 + 1 + 3
+    assert len(page.all("img")) == 1 + 1 + 1  # what each model saw last
+    assert page.all("script") == []
+
+
+def test_nothing_that_was_said_commands_the_page_of_several(tmp_path: Path) -> None:
+    record = Record(EVIL, options=[EVIL, "b"])
+    record.start([frame(0)])
+    record.reply(1, CALL % ("look", '"at_seconds": 1'))
+    record.call(1, EVIL, {EVIL: EVIL}, [frame(1)], text=EVIL)
+    entry = ReportEntry(record.finish(EVIL, choice="A"), kind=EVIL, truth=EVIL, facts={EVIL: EVIL})
+    page, _ = saved_pages(save_reports([entry], tmp_path / "runs.html", title=EVIL, text=EVIL))
+    assert page.all("script") == []
+    assert page.text.count(EVIL) >= 6
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy") or ""
+    assert "script-src 'none'" in policy

@@ -62,17 +62,20 @@ def render_report(trace: Trace) -> str:
     Args:
         trace: The run, finished or not. Without the frames' bytes the page shows placeholders.
     """
-    script = asset("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return render("template.html.j2", script=asset("page.js"), run=read_trace(trace))
+
+
+def render(template: str, *, script: str = "", **values: Any) -> str:
+    """A page from one of this package's templates, with its style, and a policy that allows this script alone."""
+    allowed = "'none'"
+    if script:
+        allowed = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
     policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
         "base-uri 'none'; form-action 'none'"
     )
-    return (
-        environment()
-        .get_template("template.html.j2")
-        .render(run=read_trace(trace), style=Markup(asset("page.css")), script=Markup(script), policy=policy)
-    )
+    style = Markup(asset("page.css"))
+    return environment().get_template(template).render(script=Markup(script), style=style, policy=policy, **values)
 
 
 def save_report(trace: Trace, path: str | Path) -> Path:
@@ -87,9 +90,12 @@ def save_report(trace: Trace, path: str | Path) -> Path:
     Returns:
         The path.
     """
-    path = Path(path)
-    page = render_report(trace).encode("utf-8")
+    return write_page(Path(path), render_report(trace))
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page whole or not at all; missing directories are made. Returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
-        file.write(page)
+        file.write(page.encode("utf-8"))
     return path

@@ -42,8 +42,11 @@ class FrameView:
     @property
     def url(self) -> str | None:
         """The picture as a data URL; None where there is none, or where it stands at another place."""
-        if self.same_as is not None or not self.frame.jpeg:
-            return None
+        return self.picture if self.same_as is None and self.pictured else None
+
+    @property
+    def picture(self) -> str:
+        """The picture as a data URL, also where it stands at another place."""
         return "data:image/jpeg;base64," + base64.b64encode(self.frame.jpeg).decode("ascii")
 
     @property
