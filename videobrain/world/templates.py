@@ -48,8 +48,8 @@ class Template:
         raise NotImplementedError
 
     def prompt(self) -> str:
-        """What to search for."""
-        raise NotImplementedError
+        """What to search for; empty where a search leads nowhere."""
+        return ""
 
     def others(self, answer: str, rng: random.Random) -> list[str]:
         """Wrong answers of the same form, at least three, at random."""
@@ -273,6 +273,9 @@ class CountOf(Within):
     def read(self, seen: Seen) -> str | None:
         runs = _runs([str(self.thing) if self.thing in state.things else None for state in self.inside(seen)])
         return str(len(runs)) if runs else None
+
+    def prompt(self) -> str:
+        return with_article(str(self.thing))
 
     def others(self, answer: str, rng: random.Random) -> list[str]:
         return _without(COUNTS, answer, rng)

@@ -17,7 +17,7 @@ from videobrain.world.files import write_file
 from videobrain.world.planning import Draft, plan_video
 from videobrain.world.question import ToolUse, WorldQuestion
 from videobrain.world.scenario import TICK, FrameState, Scenario
-from videobrain.world.templates import Within
+from videobrain.world.templates import Template, Within
 from videobrain.world.vocabulary import FPS, FRAME_SIDE, HELD_OUT_PAIRS, TAG, Split
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 120, 1800
@@ -139,10 +139,24 @@ class World:
             ConfigurationError: The question is about another video.
             IndexError: The video has no such frame.
         """
+        return self._template(question).read([(frame, self.state(frame)) for frame in sorted(frames)])
+
+    def subject(self, question: WorldQuestion) -> str:
+        """What a question is about, as a search prompt; empty where it is about no one thing.
+
+        Args:
+            question: One of this video's.
+
+        Raises:
+            ConfigurationError: The question is about another video.
+        """
+        return self._template(question).prompt()
+
+    def _template(self, question: WorldQuestion) -> Template:
         template = self._templates.get(question.key)
         if template is None:
             raise ConfigurationError(f"{question.key} is no question about {self.name}.", hint="Use its own World.")
-        return template.read([(frame, self.state(frame)) for frame in sorted(frames)])
+        return template
 
     def write(self, path: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Path:
         """Write the video as H.264 in MP4: aside first, then renamed, so that a file that exists is whole.

@@ -43,7 +43,7 @@ _LOOKUP_FRAMES = ((150, (2, 3, 4)), (400, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 
 _IN_ORDER = 0.8
 """Share of look-ups that go through all frames, as the notes of a trajectory do."""
 _MOST = 16
-_INITIAL_FRAMES = ((400, (2, 4, 8, 16)), (math.inf, (4, 16, 16, 16)))
+_INITIAL_FRAMES = ((300, (2, 4, 8, 16)), (math.inf, (4, 16, 16, 16)))
 """Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
 """Frames of single-shot prompts."""

@@ -139,6 +139,9 @@ class _Oracle:
             return self._call("Look closer.", "uniform_sample", question.calls[0].arguments)
         seen = notes(self._world, question, frames)
         listed = ", ".join(f"{frame} {note}" for frame, note in seen)
+        subject = self._world.subject(question)
+        if subject and listed:  # said again, what is asked stands next to what is read
+            listed = f"{subject[0].upper()}{subject[1:]}? {listed}"
         if self._world.answer_from(question, frames) == question.answer:
             return self._answer(f"{listed}. So {question.answer}.")
         if question.kind == "search" and self._tools and self._calls < 2:
