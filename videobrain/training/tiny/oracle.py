@@ -1,7 +1,7 @@
 """The oracle: plays questions of the synthetic world by the rules of the protocol, knowing the truth.
 
-It looks before it speaks: its thinking names for each frame what the frame shows of what is asked, and a conclusion.
-So a small model need not see sixteen frames at once; it looks at one after the other and reads what it has written.
+It looks before it speaks: its thinking says what is looked for, what each frame shows, and a conclusion. So a small
+model need not see sixteen frames at once; it looks at one after the other and reads what it has written.
 """
 
 from __future__ import annotations
