@@ -27,7 +27,7 @@ Look = Callable[[Sequence[int]], list[EncodedFrame]]
 
 _MISSES = 0.12
 """Share of searches that find nothing of use at first."""
-_NO = "no"
+_NO, _YES = "no", "yes"
 _INITIAL = 16
 _PAIR = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})\b")
 
@@ -187,12 +187,16 @@ def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[
     """What the thinking says of each frame that matters.
 
     Mostly all that the frame shows, whatever is asked: to read is one skill, to pick from what is read another one, and
-    each is learnt sooner than both at once. Where objects are counted, the count so far stands after those.
+    each is learnt sooner than both at once. After what is looked for stands ``yes``, or the count so far.
     """
     if question.template == "background_at":
         return [(frame, note) for frame in frames if (note := world.answer_from(question, [frame]))]
     if question.kind != "dense":
-        return [(frame, content(world.state(frame))) for frame in frames]
+        telling = {frame for frame in frames if world.answer_from(question, [frame])}
+        return [
+            (frame, f"{content(world.state(frame))} {_YES}" if frame in telling else content(world.state(frame)))
+            for frame in frames
+        ]
     look = question.calls[0].arguments
     inside = [frame for frame in frames if int(look["start_frame"]) <= frame < int(look["end_frame"])]
     states = [(frame, world.state(frame)) for frame in inside]
