@@ -218,7 +218,8 @@ def _optimizers(model: Any, stage: VlmStage) -> list[Any]:
     """
     import torch
 
-    inner, others = [], []
+    inner: list[Any] = []
+    others: list[Any] = []
     for name, weights in model.named_parameters():
         hidden = weights.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "merger.linear_fc1"))
         (inner if hidden else others).append(weights)
