@@ -9,7 +9,7 @@ PYTEST_ARGUMENTS ?=
 .PHONY: help demo test lint types unit docs environments clean
 
 help:
-	@echo "make demo          ask a question about a video, through the whole loop, offline"
+	@echo "make demo          six questions about a made video, and what a small model looks at to answer them; offline"
 	@echo "make test          what continuous integration runs: lint, types, docs, all tests but the slow ones"
 	@echo "make unit          the tests that need no model server"
 	@echo "make environments  the environment of the model server that the tests start"

@@ -180,9 +180,10 @@ async def test_it_fits_a_terminal_and_a_picture(
 
     svg = picture(styled)
     text = words_of(svg)
-    for words in ("3 of 6, search", "5 of 6, dense", "uniform", "scripted: 6 of 6 right."):
+    for words in ("3 of 6, search", "uniform", "scripted: 6 of 6 right."):
         assert words in text
     assert "2 of 6, direct" not in text
+    assert "4 of 6, search" not in text
     assert "url(http" not in svg
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -62,6 +63,34 @@ def test_the_conversation_as_plain_lines() -> None:
     assert [line.count("▮") for line in bars] == [4, 2, 1]
     assert bars[0].endswith("4 first frames, 0:00.0 to 7:30.0")
     assert max(map(len, bars)) < 80
+
+
+def test_a_brief_conversation() -> None:
+    lines = shown(whole_run().events, conversation=True, brief=True).splitlines()
+    assert lines[0] == "Who scores first?"  # nothing of the video
+    assert "" not in lines
+    assert not any("Frames follow." in line or "turns, " in line for line in lines)
+    assert [line.count("▮") for line in lines if "▮" in line] == [4, 2, 1]
+    assert "  Answer: Number nine" in lines
+
+
+def test_brief_options_share_a_line_where_they_fit() -> None:
+    long = "one of many long options in words"
+    for options, lines in ((["red", "blue"], ["  A. red   B. blue"]), ([long] * 3, [f"  {x}. {long}" for x in "ABC"])):
+        record = Record(options=options)
+        assert shown(record.events, conversation=True, brief=True).splitlines()[1:] == lines
+
+
+def test_brief_thoughts_keep_their_beginning_and_their_end() -> None:
+    record = Record()
+    for turn, thought in enumerate(("Short\n and two lines.", "First. " + "word " * 200 + "Last.", "x" * 900), 1):
+        record.reply(turn, f"<thinking>{thought}</thinking><answer>a</answer>")
+    lines = shown(record.events, conversation=True, brief=True).splitlines()
+    short, long, unbroken = (lines[at + 1].strip() for at, line in enumerate(lines) if line.startswith("Turn "))
+    assert short == "Short and two lines."
+    assert long.startswith("First. word ")
+    assert re.search(r"word … word (word )+Last\.$", long)
+    assert all(280 <= len(text) <= 300 for text in (long, unbroken))
 
 
 def test_progress_alone_moves_in_a_terminal_and_is_silent_elsewhere() -> None:

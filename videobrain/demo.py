@@ -156,7 +156,7 @@ async def demonstrate(
     with console.status("making the video"):
         await anyio.to_thread.run_sync(_make_video, video.parent)
     frames = counted(world.frame_count, "frame")
-    _say(console, f"A made-up video, so that the truth is known: {clock(SECONDS)}, {frames}, six questions.", "dim")
+    _say(console, f"A made-up video, whose truth is known: {clock(SECONDS)}, {frames}.", "dim")
     shown = []
     async with brain:
         for index, question in enumerate(world.questions, 1):

@@ -163,8 +163,10 @@ class RunDisplay:
                 self._print(f"{name}, {clock(self._duration)}, {frames}; model {event.model}", "dim")
             self._print(event.question, "bold")
             options = [f"{letter}. {option}" for letter, option in zip(LETTERS, event.options or (), strict=False)]
-            for line in ["   ".join(options)] if self._brief and options else options:
-                self._print(line, indent=2)
+            if self._brief and options and len(line := "   ".join(options)) <= self._console.width - 2:
+                options = [line]
+            for option in options:
+                self._print(option, indent=2)
 
     def _message(self, event: MessageAdded) -> None:
         fresh = [frame for frame in event.message.frames if frame.digest not in self._shown]

@@ -1,4 +1,4 @@
-"""Makes the picture of `videobrain demo` in README, from its real output: two questions and the table.
+"""Makes the picture of `videobrain demo` in README, from its real output: one question and the table.
 
 python -m tests.pictures.demo [--model MODEL] [--out docs/assets/demo.svg]
 """
@@ -9,6 +9,7 @@ import argparse
 import io
 import re
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -17,11 +18,10 @@ from rich.text import Text
 
 from videobrain.demo import demonstrate
 
-WIDTH = 92
-QUESTIONS = (3, 5)
-"""A search, and a closer look."""
-_HEAD = re.compile(r"(?m)^(?=(?:\x1b\[[0-9;]*m)*(\d) of \d, )")
-_TABLE = re.compile(r"(?m)^(?=.*\bclass\b.*\bquestion\b.*\btruth\b)")
+WIDTH = 100
+QUESTIONS = (3,)
+"""By number: a search."""
+_HEAD = re.compile(r"\d of \d, |class +question ")
 _END = "\nThe conversations with"
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
@@ -36,10 +36,12 @@ def console(width: int = WIDTH) -> Console:
 
 def excerpt(shown: str) -> list[str]:
     """The questions of the picture, and the table, out of everything that the demonstration wrote."""
-    talk, table = _TABLE.split(shown.partition(_END)[0], maxsplit=1)
-    parts = _HEAD.split(talk)[1:]
-    sections = {int(number): text for number, text in zip(parts[::2], parts[1::2], strict=True)}
-    return [*(sections[number].strip("\n") for number in QUESTIONS), table.rstrip()]
+    lines = shown.partition(_END)[0].splitlines()
+    plain = [Text.from_ansi(line).plain.strip() for line in lines]
+    begins = [number for number, line in enumerate(plain) if _HEAD.match(line)]
+    parts = ["\n".join(lines[begin:end]).strip("\n") for begin, end in pairwise([*begins, len(lines)])]
+    *questions, table = parts
+    return [*(questions[number - 1] for number in QUESTIONS), table]
 
 
 def picture(shown: str) -> str:
