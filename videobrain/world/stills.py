@@ -7,7 +7,8 @@ import random
 from videobrain.world.casting import Cast
 from videobrain.world.scenario import FrameState, Glyph, Mover
 from videobrain.world.staging import background, halves, share_half
-from videobrain.world.vocabulary import COLOURS, Split, Thing
+from videobrain.world.templates import ColourOfShape, Companion, GlyphShown, Seen, ShapeOfColour, Template
+from videobrain.world.vocabulary import COLOURS, SHAPES, Split, Thing
 
 _CONTENTS = {"": 5, "screen": 6, "t": 34, "tt": 25, "g": 8, "tg": 10, "tt+t": 6, "t+g": 6}
 """How often a still holds what: things and glyphs of a scene, and after the plus those that an event adds."""
@@ -39,3 +40,24 @@ def still(rng: random.Random, split: Split) -> FrameState:
         movers += share_half(rng, contents, half) if contents else ()
     frame = rng.randrange(10_000)
     return FrameState(scene, None, tuple(mover.at(frame) for mover in movers))
+
+
+def still_question(rng: random.Random, seen: Seen) -> Template:
+    """A question that stills answer or, about half of the time, that none of them does."""
+    states = [state for _, state in seen]
+    while True:
+        here = rng.random() < 0.6  # some of these are given up, having two answers
+        things = [thing for state in states for thing in state.things] if here else [_any_thing(rng)]
+        nouns = [glyph.noun for state in states for glyph in state.glyphs] if here else ["digit", "letter"]
+        if not things or not nouns:
+            things, nouns = things or [_any_thing(rng)], nouns or ["digit", "letter"]
+        thing = rng.choice(things)
+        template: Template = rng.choice(
+            (ColourOfShape(thing.shape), ShapeOfColour(thing.colour), Companion(thing), GlyphShown(rng.choice(nouns)))
+        )
+        if template.read(seen) or not any(template.read([one]) for one in seen):
+            return template
+
+
+def _any_thing(rng: random.Random) -> Thing:
+    return Thing(rng.choice(tuple(COLOURS)), rng.choice(SHAPES))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,13 +22,16 @@ from videobrain.agent import Episode, EpisodeConfig
 from videobrain.agent.prompts import COMPACT
 from videobrain.limits import Limits
 from videobrain.models import ChatReply
+from videobrain.tools import ToolSpec
 from videobrain.training.tiny.model import collate, fit_frame
-from videobrain.training.tiny.oracle import content, initial_frames, play
+from videobrain.training.tiny.oracle import answer, call, content, initial_frames, note, play, think
+from videobrain.training.tiny.tokenizer import TOOLS
 from videobrain.training.tokens import ConversationTokenizer
 from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.video.frame import Frame, Pixels
-from videobrain.world import FrameState, Split, World, WorldQuestion, caption, draw_state, still
+from videobrain.world import COLOURS, SHAPES, FrameState, Split, World, WorldQuestion, caption, draw_state, still
 from videobrain.world.scenario import Background
+from videobrain.world.stills import still_question
 
 if TYPE_CHECKING:
     from videobrain.training.tiny.model import Batch
@@ -106,20 +109,27 @@ class ExampleMaker:
             asked = rng.sample(numbers, k=rng.randint(max(1, count // 2), count))
             question = f"What do frames {', '.join(map(str, asked))} show?"
         said = ", ".join(f"{number} {content(by_number[number])}" for number in asked)
-        frames = [encoded(Frame(number, number / 10, draw_state(state)), rng) for number, state in by_number.items()]
-        total = max(numbers) + rng.randint(1, 100)
-        episode = Episode(
-            EpisodeConfig(
-                question=question,
-                frame_count=total,
-                fps=10,
-                duration_seconds=total / 10,
-                prompts=COMPACT,
-                limits=Limits(turns=1, frames=max(128, count)),
-            )
-        )
-        episode.start(frames)
-        episode.reply(ChatReply(text=f"<thinking>{said}.</thinking>\n<answer>{content(by_number[asked[-1]])}</answer>"))
+        episode = _about_stills(rng, by_number, question, None, ())
+        episode.reply(ChatReply(text=answer(f"{said}.", content(by_number[asked[-1]]))))
+        return self.of_episode(episode)
+
+    def search(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
+        """Labelled frames and a question: what is looked for is found among them, or a tool is called for more."""
+        states = self._stills(rng, count, backgrounds)
+        by_number = dict(zip(_numbers(rng, count), states, strict=True))
+        seen = tuple(by_number.items())
+        template = still_question(rng, seen)
+        truth = template.read(seen)
+        options = None
+        if rng.random() < 0.5:
+            among = truth or rng.choice(template.others(f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)}", rng))
+            wrong = dict.fromkeys(text for text in template.others(among, rng) if text != among)
+            options = rng.sample([among, *list(wrong)[:3]], k=4)
+        episode = _about_stills(rng, by_number, rng.choice(template.wordings()), options, TOOLS)
+        noted = [(number, note(state, telling=template.read([(number, state)]) is not None)) for number, state in seen]
+        thinking = think(template.prompt(), noted, truth)
+        whole = {"start_frame": 0, "end_frame": episode.config.frame_count, "prompt": template.prompt()}
+        episode.reply(ChatReply(text=answer(thinking, truth) if truth else call(thinking, "clip_sample", whole)))
         return self.of_episode(episode)
 
     def trajectory(self, rng: random.Random, world: World, number: int, count: int = 16) -> Example:
@@ -209,7 +219,7 @@ class Batches:
             case "lookup":
                 counts = next(counts for end, counts in _LOOKUP_FRAMES if number < end)
                 count = rng.choice(counts)  # of one length, so that little is padded
-                return lambda: [maker.lookup(rng, count, backgrounds)]
+                return lambda: [rng.choice((maker.lookup, maker.search))(rng, count, backgrounds)]
             case "trajectories":
                 counts = next(counts for end, counts in _INITIAL_FRAMES if number < end)
 
@@ -219,6 +229,32 @@ class Batches:
                     return [maker.trajectory(rng, world, each, count) for each in range(len(world.questions))]
 
                 return of_a_video
+
+
+def _about_stills(
+    rng: random.Random,
+    by_number: Mapping[int, FrameState],
+    question: str,
+    options: Sequence[str] | None,
+    tools: Sequence[ToolSpec],
+) -> Episode:
+    """An episode that has been shown stills as the frames of a video."""
+    total = max(by_number) + rng.randint(1, 100)
+    limits = Limits(frames=max(128, len(by_number)))
+    episode = Episode(
+        EpisodeConfig(
+            question=question,
+            options=options,
+            frame_count=total,
+            fps=10,
+            duration_seconds=total / 10,
+            tools=tools,
+            prompts=COMPACT,
+            limits=limits if tools else limits.model_copy(update={"turns": 1}),
+        )
+    )
+    episode.start([encoded(Frame(number, number / 10, draw_state(state)), rng) for number, state in by_number.items()])
+    return episode
 
 
 def some_frames(world: World, question: WorldQuestion, rng: random.Random, count: int) -> list[int]:

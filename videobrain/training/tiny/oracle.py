@@ -136,20 +136,17 @@ class _Oracle:
         """The next reply, to these new frames."""
         question = self._question
         if question.kind == "dense" and self._tools and self._calls == 0:
-            return self._call("Look closer.", "uniform_sample", question.calls[0].arguments)
-        seen = notes(self._world, question, frames)
-        listed = ", ".join(f"{frame} {note}" for frame, note in seen)
-        subject = self._world.subject(question)
-        if subject and listed:  # said again, what is asked stands next to what is read
-            listed = f"{subject[0].upper()}{subject[1:]}? {listed}"
-        if self._world.answer_from(question, frames) == question.answer:
-            return self._answer(f"{listed}. So {question.answer}.")
-        if question.kind == "search" and self._tools and self._calls < 2:
+            return call("Look closer.", "uniform_sample", question.calls[0].arguments)
+        known = self._world.answer_from(question, frames) == question.answer
+        thinking = think(
+            self._world.subject(question), notes(self._world, question, frames), question.answer if known else None
+        )
+        if not known and question.kind == "search" and self._tools and self._calls < 2:
             arguments = dict(question.calls[0].arguments)
             if self._calls:  # the same words again would be no use, and are forbidden
                 arguments["prompt"] = str(arguments["prompt"]).partition(" ")[2]
-            return self._call(f"{listed}. Not seen." if listed else "Not seen.", "clip_sample", arguments)
-        return self._answer(f"{listed}. Not seen." if listed else "Not seen.")
+            return call(thinking, "clip_sample", arguments)
+        return answer(thinking, question.answer)
 
     def sample(self, name: str, arguments: Mapping[str, Any]) -> tuple[list[int], str]:
         """What a tool gives: frames and words, as the real one words it."""
@@ -175,12 +172,25 @@ class _Oracle:
         near = some if self._rng.random() < 0.7 else self._rng.sample(others, k=min(len(others), count))
         return sorted([*hits, *near[: count - len(hits)]])
 
-    def _call(self, thinking: str, name: str, arguments: Mapping[str, Any]) -> str:
-        call = json.dumps({"name": name, "arguments": dict(arguments)})
-        return f"<thinking>{thinking}</thinking>\n<tool_call>{call}</tool_call>"
 
-    def _answer(self, thinking: str) -> str:
-        return f"<thinking>{thinking}</thinking>\n<answer>{self._question.answer}</answer>"
+def think(subject: str, noted: Sequence[tuple[int, str]], answer: str | None) -> str:
+    """What is looked for, what each frame shows, and what follows; None where nothing does."""
+    listed = ", ".join(f"{frame} {note}" for frame, note in noted)
+    if subject and listed:  # said again, what is asked stands next to what is read
+        listed = f"{subject[0].upper()}{subject[1:]}? {listed}"
+    conclusion = "Not seen." if answer is None else f"So {answer}."
+    return f"{listed}. {conclusion}" if listed else conclusion
+
+
+def call(thinking: str, name: str, arguments: Mapping[str, Any]) -> str:
+    """A reply that calls a tool."""
+    written = json.dumps({"name": name, "arguments": dict(arguments)})
+    return f"<thinking>{thinking}</thinking>\n<tool_call>{written}</tool_call>"
+
+
+def answer(thinking: str, text: str) -> str:
+    """A reply that answers."""
+    return f"<thinking>{thinking}</thinking>\n<answer>{text}</answer>"
 
 
 def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[tuple[int, str]]:
@@ -192,9 +202,8 @@ def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[
     if question.template == "background_at":
         return [(frame, note) for frame in frames if (note := world.answer_from(question, [frame]))]
     if question.kind != "dense":
-        telling = {frame for frame in frames if world.answer_from(question, [frame])}
         return [
-            (frame, f"{content(world.state(frame))} {_YES}" if frame in telling else content(world.state(frame)))
+            (frame, note(world.state(frame), telling=world.answer_from(question, [frame]) is not None))
             for frame in frames
         ]
     look = question.calls[0].arguments
@@ -205,6 +214,11 @@ def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[
     if question.template == "shape_order":
         return [(frame, state.things[0].shape if state.things else _NO) for frame, state in states]
     return [(frame, state.screen or _NO) for frame, state in states]
+
+
+def note(state: FrameState, *, telling: bool) -> str:
+    """What is said of a frame, which shows what is looked for or does not."""
+    return f"{content(state)} {_YES}" if telling else content(state)
 
 
 def content(state: FrameState) -> str:
