@@ -51,8 +51,8 @@ class VlmStage:
 
 CURRICULUM: tuple[VlmStage, ...] = (
     VlmStage("captions", steps=500, frames=96, learning_rate=2e-3, last_share=0.3),
-    VlmStage("lookup", steps=600, frames=96, learning_rate=1.5e-3, last_share=0.3),
-    VlmStage("trajectories", steps=2600, frames=96, learning_rate=1e-3, last_share=0.02, parts=3),
+    VlmStage("lookup", steps=1200, frames=96, learning_rate=1.5e-3, last_share=0.3),
+    VlmStage("trajectories", steps=2000, frames=96, learning_rate=1e-3, last_share=0.02, parts=3),
 )
 
 
