@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 
 import pytest
-from report.traces import Record, short_run
+from report.traces import Record, frame, short_run
 
 from videobrain.agent import Event, LimitReached, ReplyCorrected, ReplyDelta, RequestRetrying, ToolProgress
 from videobrain.display import RunDisplay, time_line
@@ -91,6 +91,15 @@ def test_brief_thoughts_keep_their_beginning_and_their_end() -> None:
     assert long.startswith("First. word ")
     assert re.search(r"word … word (word )+Last\.$", long)
     assert all(280 <= len(text) <= 300 for text in (long, unbroken))
+
+
+def test_frames_that_were_shown_before_are_counted() -> None:
+    record = short_run()
+    arguments = {"start_frame": 0, "end_frame": 6000, "prompt": "a goal"}
+    record.call(3, "clip_sample", arguments, [frame(0), frame(4321), frame(5000)])
+    lines = [line for line in shown(record.events, conversation=True).splitlines() if "▮" in line]
+    assert lines[-1].endswith("  3 frames, 0:00.0 to 8:20.0, 2 shown before")
+    assert not any("before" in line for line in lines[:-1])
 
 
 def test_progress_alone_moves_in_a_terminal_and_is_silent_elsewhere() -> None:

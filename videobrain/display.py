@@ -170,10 +170,10 @@ class RunDisplay:
 
     def _message(self, event: MessageAdded) -> None:
         fresh = [frame for frame in event.message.frames if frame.digest not in self._shown]
-        self._shown.update(frame.digest for frame in fresh)
         # Frames of a tool are shown with the tool that gave them.
         if self._conversation and fresh and not self._tool_shown:
             self._frames(fresh, "first frame", "bright_black")
+        self._shown.update(frame.digest for frame in fresh)
         if event.message.role == "user":
             self._tool_shown = False
 
@@ -216,6 +216,8 @@ class RunDisplay:
         times = [frame.timestamp_seconds for frame in frames]
         text = Text(time_line(times, self._duration), style)
         text.append(f"  {counted(len(times), noun)}, {clock(min(times))} to {clock(max(times))}", "dim default")
+        if again := sum(frame.digest in self._shown for frame in frames):
+            text.append(f", {number(again)} shown before", "dim default")
         self._put(text, indent=2)
 
     def _finished(self, event: Finished) -> None:
