@@ -200,7 +200,7 @@ def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[
     each is learnt sooner than both at once. After what is looked for stands ``yes``, or the count so far.
     """
     if question.template == "background_at":
-        return [(frame, note) for frame in frames if (note := world.answer_from(question, [frame]))]
+        return [(frame, seen) for frame in frames if (seen := world.answer_from(question, [frame]))]
     if question.kind != "dense":
         return [
             (frame, note(world.state(frame), telling=world.answer_from(question, [frame]) is not None))
