@@ -217,11 +217,10 @@ class Batches:
             case "captions":
                 return lambda: [maker.captions(rng, 8, backgrounds)]
             case "lookup":
-                counts = next(counts for end, counts in _LOOKUP_FRAMES if number < end)
-                count = rng.choice(counts)  # of one length, so that little is padded
+                count = rng.choice(_counts(_LOOKUP_FRAMES, number))  # of one length, so that little is padded
                 return lambda: [rng.choice((maker.lookup, maker.search))(rng, count, backgrounds)]
             case "trajectories":
-                counts = next(counts for end, counts in _INITIAL_FRAMES if number < end)
+                counts = _counts(_INITIAL_FRAMES, number)
 
                 def of_a_video() -> list[Example]:
                     world = World(rng.getrandbits(40), split="train")
@@ -263,6 +262,10 @@ def some_frames(world: World, question: WorldQuestion, rng: random.Random, count
     telling = [frame for frame in frames if world.answer_from(question, [frame]) == question.answer]
     sure = rng.sample(telling, k=1) if telling else []
     return sorted([*sure, *rng.sample([frame for frame in frames if frame not in sure], k=count - len(sure))])
+
+
+def _counts(plan: Sequence[tuple[float, tuple[int, ...]]], number: int) -> tuple[int, ...]:
+    return next(counts for end, counts in plan if number < end)
 
 
 def shown(state: FrameState, rng: random.Random) -> Pixels:
