@@ -7,7 +7,7 @@ import random
 from videobrain.world.casting import Cast
 from videobrain.world.scenario import FrameState, Glyph, Mover
 from videobrain.world.staging import background, halves, share_half
-from videobrain.world.templates import ColourOfShape, Companion, GlyphShown, Seen, ShapeOfColour, Template
+from videobrain.world.templates import BackgroundAt, ColourOfShape, Companion, GlyphShown, Seen, ShapeOfColour, Template
 from videobrain.world.vocabulary import COLOURS, SHAPES, Split, Thing
 
 _CONTENTS = {"": 5, "screen": 6, "t": 34, "tt": 25, "g": 8, "tg": 10, "tt+t": 6, "t+g": 6}
@@ -45,6 +45,8 @@ def still(rng: random.Random, split: Split) -> FrameState:
 def still_question(rng: random.Random, seen: Seen) -> Template:
     """A question that stills answer or, about half of the time, that none of them does."""
     states = [state for _, state in seen]
+    if rng.random() < 0.1:
+        return rng.choice((BackgroundAt("start", seen[0][0]), BackgroundAt("end", seen[-1][0])))
     while True:
         here = rng.random() < 0.6  # some of these are given up, having two answers
         things = [thing for state in states for thing in state.things] if here else [_any_thing(rng)]

@@ -32,6 +32,7 @@ from videobrain.video.frame import Frame, Pixels
 from videobrain.world import COLOURS, SHAPES, FrameState, Split, World, WorldQuestion, caption, draw_state, still
 from videobrain.world.scenario import Background
 from videobrain.world.stills import still_question
+from videobrain.world.templates import BackgroundAt
 
 if TYPE_CHECKING:
     from videobrain.training.tiny.model import Batch
@@ -126,7 +127,11 @@ class ExampleMaker:
             wrong = dict.fromkeys(text for text in template.others(among, rng) if text != among)
             options = rng.sample([among, *list(wrong)[:3]], k=4)
         episode = _about_stills(rng, by_number, rng.choice(template.wordings()), options, TOOLS)
-        noted = [(number, note(state, telling=template.read([(number, state)]) is not None)) for number, state in seen]
+        told = [(number, state, template.read([(number, state)])) for number, state in seen]
+        if isinstance(template, BackgroundAt):
+            noted = [(number, pattern) for number, _, pattern in told if pattern]
+        else:
+            noted = [(number, note(state, telling=said is not None)) for number, state, said in told]
         thinking = think(template.prompt(), noted, truth)
         whole = {"start_frame": 0, "end_frame": episode.config.frame_count, "prompt": template.prompt()}
         episode.reply(ChatReply(text=answer(thinking, truth) if truth else call(thinking, "clip_sample", whole)))

@@ -213,7 +213,8 @@ def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[
         return _counted(question, states)
     if question.template == "shape_order":
         return [(frame, state.things[0].shape if state.things else _NO) for frame, state in states]
-    return [(frame, state.screen or _NO) for frame, state in states]
+    flashes = [(frame, state.screen or _NO) for frame, state in states]
+    return _numbered(flashes) if question.template == "screen_nth" else flashes
 
 
 def note(state: FrameState, *, telling: bool) -> str:
@@ -226,6 +227,17 @@ def content(state: FrameState) -> str:
     if state.screen is not None:
         return f"{state.screen} screen"
     return " and ".join(map(str, (*state.things, *state.glyphs))) or _NO
+
+
+def _numbered(flashes: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Which flash each one is: ``red 1, no, blue 2, blue 2``."""
+    found: list[tuple[int, str]] = []
+    number, before = 0, _NO
+    for frame, colour in flashes:
+        number += colour not in (_NO, before)
+        found.append((frame, colour if colour == _NO else f"{colour} {number}"))
+        before = colour
+    return found
 
 
 def _counted(question: WorldQuestion, states: Sequence[tuple[int, FrameState]]) -> list[tuple[int, str]]:
