@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from videobrain.training.tiny.oracle import notes, play, play_model
 from videobrain.training.tiny.tokenizer import CONTEXT_TOKENS, fixed_phrases, make_tiny_processor
 from videobrain.training.tiny.trainer import VlmStage, load_weights, token_kinds, train_stage
 from videobrain.training.tokens import ConversationTokenizer
-from videobrain.video import EncodedFrame
+from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.video.frame import Frame
 from videobrain.world import WORDS, World
 
@@ -118,14 +119,59 @@ def test_single_shots_have_no_tools(frames: int) -> None:
         assert "uniform_sample" not in episode.messages[0].text
 
 
-def test_notes_say_what_each_frame_shows() -> None:
+def test_notes_count_while_they_read() -> None:
     world = World(0)
     (counted,) = [question for question in world.questions if question.template == "count_of"]
     arguments = counted.calls[0].arguments
     inside = range(int(arguments["start_frame"]), int(arguments["end_frame"]))
     values = [note for _, note in notes(world, counted, [0, *inside])]
     assert len(values) == len(inside)
-    assert [value for value in values if value != "no"][-1] == counted.answer
+    subject = world.subject(counted).partition(" ")[2]
+    counts = [value.rpartition(" ")[2] for value in values if value[-1].isdigit() and subject in value]
+    assert counts[-1] == counted.answer
+    assert counts == sorted(counts)
+    assert all(value[-1].isdigit() for value in values if subject in value)
+
+
+def test_notes_number_flashes_where_one_of_them_is_asked_for() -> None:
+    world, question = next(
+        (world, question)
+        for world in map(World, range(50))
+        for question in world.questions
+        if question.template == "screen_nth"
+    )
+    arguments = question.calls[0].arguments
+    frames = evenly_spaced(int(arguments["start_frame"]), int(arguments["end_frame"]), 8)
+    flashes = [note.split() for _, note in notes(world, question, frames) if note != "no"]
+    assert {number for _, number in flashes} == {"1", "2", "3"}
+    position = str(["first", "second", "third"].index(re.findall("first|second|third", question.question)[0]) + 1)
+    assert {colour for colour, number in flashes if number == position} == {question.answer}
+
+
+def test_notes_mark_frames_that_show_what_is_looked_for() -> None:
+    for world in map(World, range(4)):
+        for question in world.questions:
+            if question.kind != "dense" and question.template != "background_at":
+                noted = notes(world, question, world.grid_frames)
+                told = {frame for frame in world.grid_frames if world.answer_from(question, [frame])}
+                assert {frame for frame, note in noted if note.endswith(" yes")} == told
+
+
+def test_questions_about_stills_are_answered_or_searched_for(processor: Any) -> None:
+    maker = ExampleMaker(processor)
+    rng = random.Random(0)
+    replies = []
+    for _ in range(200):
+        example = maker.search(rng, rng.choice((2, 4, 8)), [1, 2, 3])
+        replies.append(processor.tokenizer.decode(example.input_ids[example.sampled]))
+    called = [reply for reply in replies if "clip_sample" in reply]
+    answered = [reply for reply in replies if "<answer>" in reply]
+    assert len(called) + len(answered) == 200
+    assert 50 < len(called) < 150
+    assert all("Not seen." in reply and " yes" not in reply for reply in called)
+    for reply in answered:
+        answer = reply.partition("<answer>")[2].partition("</answer>")[0]
+        assert f"So {answer}." in reply
 
 
 @pytest.mark.anyio
