@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from videobrain.agent.trace import Trace
-from videobrain.report.page import render, render_report, write_page
+from videobrain.report.page import render, render_run, write_page
 from videobrain.report.reader import read_trace
 from videobrain.report.view import FrameView, PromptView, ReplyView, RunView
 
@@ -56,8 +56,8 @@ def save_reports(entries: Sequence[ReportEntry], path: str | Path, *, title: str
     pages = path.with_name(f"{path.stem}-pages")
     cards = []
     for number, entry in enumerate(entries, 1):
-        page = write_page(pages / f"{number}.html", render_report(entry.trace))
         run = read_trace(entry.trace)
+        page = write_page(pages / f"{number}.html", render_run(run))
         cards.append(_Card(entry, quote(f"{pages.name}/{page.name}"), run, _last_look(run)))
     return write_page(path, render("overview.html.j2", cards=cards, title=title, text=text))
 

@@ -21,6 +21,7 @@ from videobrain.agent.trace import Trace
 from videobrain.files import whole_file
 from videobrain.report import words
 from videobrain.report.reader import read_trace
+from videobrain.report.view import RunView
 
 
 @cache
@@ -62,7 +63,12 @@ def render_report(trace: Trace) -> str:
     Args:
         trace: The run, finished or not. Without the frames' bytes the page shows placeholders.
     """
-    return render("template.html.j2", script=asset("page.js"), run=read_trace(trace))
+    return render_run(read_trace(trace))
+
+
+def render_run(run: RunView) -> str:
+    """The page of a run that has been read."""
+    return render("template.html.j2", script=asset("page.js"), run=run)
 
 
 def render(template: str, *, script: str = "", **values: Any) -> str:

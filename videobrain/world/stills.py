@@ -49,10 +49,8 @@ def still_question(rng: random.Random, seen: Seen) -> Template:
         return rng.choice((BackgroundAt("start", seen[0][0]), BackgroundAt("end", seen[-1][0])))
     while True:
         here = rng.random() < 0.6  # some of these are given up, having two answers
-        things = [thing for state in states for thing in state.things] if here else [_any_thing(rng)]
-        nouns = [glyph.noun for state in states for glyph in state.glyphs] if here else ["digit", "letter"]
-        if not things or not nouns:
-            things, nouns = things or [_any_thing(rng)], nouns or ["digit", "letter"]
+        things = [thing for state in states for thing in state.things if here] or [_any_thing(rng)]
+        nouns = [glyph.noun for state in states for glyph in state.glyphs if here] or ["digit", "letter"]
         thing = rng.choice(things)
         template: Template = rng.choice(
             (ColourOfShape(thing.shape), ShapeOfColour(thing.colour), Companion(thing), GlyphShown(rng.choice(nouns)))

@@ -18,13 +18,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from videobrain.agent import Episode, EpisodeConfig
+from videobrain.agent import Episode
 from videobrain.agent.prompts import COMPACT
-from videobrain.limits import Limits
 from videobrain.models import ChatReply
 from videobrain.tools import ToolSpec
 from videobrain.training.tiny.model import collate, fit_frame
-from videobrain.training.tiny.oracle import answer, call, content, initial_frames, note, play, think
+from videobrain.training.tiny.oracle import (
+    INITIAL_FRAMES,
+    answer,
+    call,
+    content,
+    initial_frames,
+    new_episode,
+    note,
+    play,
+    think,
+)
 from videobrain.training.tiny.tokenizer import TOOLS
 from videobrain.training.tokens import ConversationTokenizer
 from videobrain.video import EncodedFrame, evenly_spaced
@@ -46,7 +55,6 @@ _LOOKUP_FRAMES = ((150, (2, 3, 4)), (400, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 
 """Frames to look up among, by the number of the batch: which of two it is, is learnt sooner than which of sixteen."""
 _IN_ORDER = 0.8
 """Share of look-ups that go through all frames, as the notes of a trajectory do."""
-_MOST = 16
 _INITIAL_FRAMES = ((300, (2, 4, 8, 16)), (math.inf, (4, 16, 16, 16)))
 """Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
@@ -110,7 +118,7 @@ class ExampleMaker:
             asked = rng.sample(numbers, k=rng.randint(max(1, count // 2), count))
             question = f"What do frames {', '.join(map(str, asked))} show?"
         said = ", ".join(f"{number} {content(by_number[number])}" for number in asked)
-        episode = _about_stills(rng, by_number, question, None, ())
+        episode = _about_stills(rng, by_number, question, tools=())
         episode.reply(ChatReply(text=answer(f"{said}.", content(by_number[asked[-1]]))))
         return self.of_episode(episode)
 
@@ -126,7 +134,7 @@ class ExampleMaker:
             among = truth or rng.choice(template.others(f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)}", rng))
             wrong = dict.fromkeys(text for text in template.others(among, rng) if text != among)
             options = rng.sample([among, *list(wrong)[:3]], k=4)
-        episode = _about_stills(rng, by_number, rng.choice(template.wordings()), options, TOOLS)
+        episode = _about_stills(rng, by_number, rng.choice(template.wordings()), options)
         told = [(number, state, template.read([(number, state)])) for number, state in seen]
         if isinstance(template, BackgroundAt):
             noted = [(number, pattern) for number, _, pattern in told if pattern]
@@ -137,7 +145,7 @@ class ExampleMaker:
         episode.reply(ChatReply(text=answer(thinking, truth) if truth else call(thinking, "clip_sample", whole)))
         return self.of_episode(episode)
 
-    def trajectory(self, rng: random.Random, world: World, number: int, count: int = 16) -> Example:
+    def trajectory(self, rng: random.Random, world: World, number: int, count: int = INITIAL_FRAMES) -> Example:
         """The oracle's run on one question of a video, with tools or, now and then, in a single shot.
 
         Args:
@@ -155,7 +163,7 @@ class ExampleMaker:
                     cache[frame] = encoded(Frame(frame, frame / 10, world.draw(frame)), rng)
             return [cache[frame] for frame in frames]
 
-        single = rng.choice(_SINGLE_SHOT) if count == _MOST and rng.random() < 0.2 else None
+        single = rng.choice(_SINGLE_SHOT) if count == INITIAL_FRAMES and rng.random() < 0.2 else None
         initial = None if single else some_frames(world, question, rng, count)
         return self.of_episode(play(world, question, look, rng, single_shot=single, initial=initial))
 
@@ -239,24 +247,11 @@ def _about_stills(
     rng: random.Random,
     by_number: Mapping[int, FrameState],
     question: str,
-    options: Sequence[str] | None,
-    tools: Sequence[ToolSpec],
+    options: Sequence[str] | None = None,
+    tools: Sequence[ToolSpec] = TOOLS,
 ) -> Episode:
     """An episode that has been shown stills as the frames of a video."""
-    total = max(by_number) + rng.randint(1, 100)
-    limits = Limits(frames=max(128, len(by_number)))
-    episode = Episode(
-        EpisodeConfig(
-            question=question,
-            options=options,
-            frame_count=total,
-            fps=10,
-            duration_seconds=total / 10,
-            tools=tools,
-            prompts=COMPACT,
-            limits=limits if tools else limits.model_copy(update={"turns": 1}),
-        )
-    )
+    episode = new_episode(question, options, max(by_number) + rng.randint(1, 100), tools)
     episode.start([encoded(Frame(number, number / 10, draw_state(state)), rng) for number, state in by_number.items()])
     return episode
 

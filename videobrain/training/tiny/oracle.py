@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,10 +16,11 @@ from videobrain.agent.prompts import COMPACT
 from videobrain.agent.steps import ToolOutcome
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, ChatReply, ChatRequest
+from videobrain.tools import ToolSpec
 from videobrain.tools.sampling import CLIP_FRAMES, UNIFORM_FRAMES
 from videobrain.training.tiny.tokenizer import CONTEXT_TOKENS, TOOLS
 from videobrain.video import EncodedFrame, evenly_spaced
-from videobrain.world import COLOURS, SHAPES, FrameState, Thing, World, WorldQuestion, prompts
+from videobrain.world import FPS, FrameState, World, WorldQuestion, prompts
 
 Look = Callable[[Sequence[int]], list[EncodedFrame]]
 """Frames of the video by number."""
@@ -28,8 +28,8 @@ Look = Callable[[Sequence[int]], list[EncodedFrame]]
 _MISSES = 0.12
 """Share of searches that find nothing of use at first."""
 _NO, _YES = "no", "yes"
-_INITIAL = 16
-_PAIR = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})\b")
+INITIAL_FRAMES = 16
+"""Frames that a run begins with."""
 
 
 def play(
@@ -101,19 +101,26 @@ async def play_model(
 
 def initial_frames(world: World, single_shot: int | None = None) -> list[int]:
     """The frames that a run begins with."""
-    return evenly_spaced(0, world.frame_count, single_shot or _INITIAL)
+    return evenly_spaced(0, world.frame_count, single_shot or INITIAL_FRAMES)
 
 
 def begin(world: World, question: WorldQuestion, *, single_shot: int | None = None) -> Episode:
     """An episode as a run on the video's file begins it, not yet started."""
     tools = TOOLS if single_shot is None else ()
+    return new_episode(question.question, question.options, world.frame_count, tools)
+
+
+def new_episode(
+    question: str, options: Sequence[str] | None, frame_count: int, tools: Sequence[ToolSpec] = TOOLS
+) -> Episode:
+    """An episode as the tiny model is asked, in a single shot where there are no tools."""
     return Episode(
         EpisodeConfig(
-            question=question.question,
-            options=question.options,
-            frame_count=world.frame_count,
-            fps=10,
-            duration_seconds=world.duration_seconds,
+            question=question,
+            options=options,
+            frame_count=frame_count,
+            fps=FPS,
+            duration_seconds=frame_count / FPS,
             tools=tools,
             limits=Limits() if tools else Limits(turns=1),
             prompts=COMPACT,
@@ -210,7 +217,7 @@ def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[
     inside = [frame for frame in frames if int(look["start_frame"]) <= frame < int(look["end_frame"])]
     states = [(frame, world.state(frame)) for frame in inside]
     if question.template == "count_of":
-        return _counted(question, states)
+        return _counted(world.subject(question), states)
     if question.template == "shape_order":
         return [(frame, state.things[0].shape if state.things else _NO) for frame, state in states]
     flashes = [(frame, state.screen or _NO) for frame, state in states]
@@ -240,15 +247,12 @@ def _numbered(flashes: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
     return found
 
 
-def _counted(question: WorldQuestion, states: Sequence[tuple[int, FrameState]]) -> list[tuple[int, str]]:
-    pair = _PAIR.search(question.question)
-    if pair is None:
-        raise RuntimeError(f"no object is named in {question.question!r}")
-    thing = Thing(pair[1], pair[2])
+def _counted(subject: str, states: Sequence[tuple[int, FrameState]]) -> list[tuple[int, str]]:
+    thing = subject.partition(" ")[2]
     found: list[tuple[int, str]] = []
     count, before = 0, False
     for frame, state in states:
-        there = thing in state.things
+        there = thing in map(str, state.things)
         count += there and not before
         found.append((frame, f"{content(state)} {count}" if there else content(state)))
         before = there

@@ -126,8 +126,7 @@ def train_stage(
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         for each in prepared:  # optimizers, then schedules
             each.step()
-        for parameter in model.parameters():
-            parameter.grad = None
+        model.zero_grad()
         step, now = number + 1, time.monotonic()
         if step % report_steps == 0 or step == stage.steps:
             line = {
@@ -213,8 +212,7 @@ def _rate(stage: VlmStage, step: int) -> float:
 def _optimizers(model: Any, stage: VlmStage) -> list[Any]:
     """Muon for the matrices within the layers, AdamW for all else: embeddings, norms, biases, the edge of the picture.
 
-    Muon learns the same from a third of the steps. The first matrix of the merger, the largest by far, would cost
-    more than all others together.
+    The first matrix of the merger, the largest by far, would cost Muon more than all others together.
     """
     import torch
 
