@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ _SLICE_SECONDS = 0.25
 """Work done between two looks at the cancel flag, and the time another caller waits for its turn."""
 _MOST_AT_ONCE = 64
 _POLL_SECONDS = 0.02
+_EXIT_SECONDS = 5.0
+"""What the interpreter's end waits for a download that nobody needs any more."""
 
 
 class SharedEncoder:
@@ -79,7 +82,8 @@ class SharedEncoder:
         """Load the encoder once; later calls return, wait for the first, or raise what it raised.
 
         A call that is cancelled leaves the loading to go on in its thread, since neither imports nor downloads can be
-        stopped; the thread does not keep the interpreter from ending.
+        stopped. The interpreter's end waits for it, though not for a whole download: a thread that Python stops while it
+        is in C++ code, as the import of torch is, takes the process down with it.
 
         Raises:
             EncoderUnavailableError: The encoder cannot be loaded, now or when it was first tried.
@@ -88,6 +92,7 @@ class SharedEncoder:
             if self._loading is None:
                 self._loading = threading.Thread(target=self._load, name="videobrain-encoder", daemon=True)
                 self._loading.start()
+                atexit.register(self._await_loading, self._loading)
             while self._loading.is_alive():  # noqa: ASYNC110 - those who wait may live in different event loops
                 await anyio.sleep(_POLL_SECONDS)
         match self._failure:
@@ -107,6 +112,9 @@ class SharedEncoder:
             self._failure = error
         else:
             self._loaded = True
+
+    def _await_loading(self, thread: threading.Thread) -> None:
+        thread.join(None if not thread.is_alive() or self.weights_local else _EXIT_SECONDS)
 
     async def embed_images(self, images: Sequence[Pixels]) -> Embeddings:
         """Embed RGB images; shape (len(images), dimension).
