@@ -82,8 +82,8 @@ class SharedEncoder:
         """Load the encoder once; later calls return, wait for the first, or raise what it raised.
 
         A call that is cancelled leaves the loading to go on in its thread, since neither imports nor downloads can be
-        stopped. The interpreter's end waits for it, though not for a whole download: a thread that Python stops while it
-        is in C++ code, as the import of torch is, takes the process down with it.
+        stopped. The interpreter's end waits for it, though not for a whole download: a thread that Python stops while
+        it is in C++ code, as the import of torch is, takes the process down with it.
 
         Raises:
             EncoderUnavailableError: The encoder cannot be loaded, now or when it was first tried.
