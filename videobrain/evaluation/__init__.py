@@ -1,0 +1,1 @@
+"""Batch evaluation: benchmarks, and what a model's answers to them come to."""

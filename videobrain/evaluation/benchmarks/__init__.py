@@ -1,0 +1,38 @@
+"""Benchmarks from local directories, as their authors distribute them: questions, truth, and where the videos are."""
+
+from videobrain.evaluation.benchmarks.benchmark import Benchmark, Problem, Split
+from videobrain.evaluation.benchmarks.load import LoadedBenchmark, load_benchmark
+from videobrain.evaluation.benchmarks.longvideobench import SubtitleLine, read_subtitles
+from videobrain.evaluation.benchmarks.plain import read_plain
+from videobrain.evaluation.benchmarks.reader import RowError
+from videobrain.evaluation.benchmarks.registry import (
+    BenchmarkRow,
+    benchmark_rows,
+    default_benchmarks,
+    find_benchmark,
+    known_benchmarks,
+)
+from videobrain.evaluation.benchmarks.row import Row, option_number, option_of_text, without_letters
+from videobrain.evaluation.benchmarks.source import Source
+
+__all__ = [
+    "Benchmark",
+    "BenchmarkRow",
+    "LoadedBenchmark",
+    "Problem",
+    "Row",
+    "RowError",
+    "Source",
+    "Split",
+    "SubtitleLine",
+    "benchmark_rows",
+    "default_benchmarks",
+    "find_benchmark",
+    "known_benchmarks",
+    "load_benchmark",
+    "option_number",
+    "option_of_text",
+    "read_plain",
+    "read_subtitles",
+    "without_letters",
+]
