@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from videobrain.evaluation.benchmarks.source import Source
 
 
+ProblemKind = Literal["file", "row", "duplicate", "video"]
+"""``file``: one is missing or damaged. ``row``: it cannot be used. ``duplicate``: its key was there before.
+``video``: the file of a video is missing; its questions are among the samples all the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """A part of a benchmark that is evaluated by itself."""
@@ -51,9 +56,7 @@ class Benchmark:
 class Problem:
     """What is wrong with the files of a benchmark; reading went on after it."""
 
-    kind: Literal["file", "row", "duplicate", "video"]
-    """``file``: one is missing or damaged. ``row``: it cannot be used. ``duplicate``: its key was there before.
-    ``video``: the file of a video is missing; its questions are among the samples all the same."""
+    kind: ProblemKind
     where: str
     """The file, the file and the row, or the video."""
     cause: str

@@ -62,7 +62,7 @@ EGOSCHEMA = Benchmark(
         "subset": Split(("questions.json", "Subset/test-*.parquet"), 500),
         "test": Split(("questions.json", "MC/test-*.parquet"), 5031),
     },
-    licence="Ego4D licence for the videos, to be signed; answers of all but the subset are kept back",
+    licence="videos of Ego4D, under its licence; the answers of all but the subset are kept back",
     download=(
         "https://github.com/egoschema/EgoSchema: questions.json, subset_answers.json, and videos/ by its download.py; "
         "or https://huggingface.co/datasets/lmms-lab/egoschema: Subset/, MC/, and videos_chunked_*.zip to videos/"

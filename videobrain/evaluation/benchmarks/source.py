@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from videobrain.errors import InputError, MissingDependencyError
-from videobrain.evaluation.benchmarks.benchmark import Benchmark, Problem
+from videobrain.evaluation.benchmarks.benchmark import Benchmark, Problem, ProblemKind
 from videobrain.evaluation.benchmarks.media import VIDEO_SUFFIXES, Folder
 from videobrain.evaluation.benchmarks.reader import read_json, read_rows
 from videobrain.evaluation.benchmarks.row import Row
@@ -124,7 +124,7 @@ class Source:
         self._contents[key] += 1
         return key if self._contents[key] == 1 else f"{key}-{self._contents[key]}"
 
-    def report(self, kind: Any, where: str, cause: str, hint: str = "") -> None:
+    def report(self, kind: ProblemKind, where: str, cause: str, hint: str = "") -> None:
         """Notes a problem; reading goes on."""
         self.problems.append(Problem(kind, where, cause.rstrip("."), hint))
 
