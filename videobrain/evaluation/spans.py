@@ -118,8 +118,8 @@ def _lmms_eval(text: str) -> tuple[Span, ...]:
     lines = _lines(text)
     told = [line for line in lines if _tells(line)] or lines
     for pattern in (_CLOCK_RANGE, _NUMBER_RANGE):
-        if found := _first(pattern, told):
-            return found
+        if spans := _first(pattern, told):
+            return spans
     clocks = [clock for line in told for clock in _CLOCKS.findall(line)]
     numbers = [found[0] for line in told if (found := _NUMBERS.findall(line))]
     return _pair(clocks) or _pair(numbers) or _first(_SECONDS_RANGE, told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,8 @@ def _clusters(values: Sequence[float] | Floats, clusters: Sequence[str]) -> tupl
     if len(values) != len(clusters) or not len(values):
         raise ValueError(f"{len(values)} values in {len(clusters)} clusters: there must be one cluster for each value")
     _, members = np.unique(np.asarray(clusters), return_inverse=True)
-    return np.bincount(members, weights=np.asarray(values, dtype=float)), np.bincount(members)
+    sums: Any = np.bincount(members, weights=np.asarray(values, dtype=float))
+    return sums, np.bincount(members)
 
 
 def _percentiles(sums: Floats, counts: NDArray[np.intp]) -> tuple[float, float]:

@@ -83,7 +83,7 @@ def _average_precision(ious: Floats) -> Floats:
     Args:
         ious: IoU of each predicted window, the surest first, with each true one, (predicted, true).
     """
-    return np.array([_area(_hits(ious, threshold)) for threshold in IOU_THRESHOLDS]) / ious.shape[1]
+    return np.array([_area(_hits(ious, threshold)) / ious.shape[1] for threshold in IOU_THRESHOLDS])
 
 
 def _hits(ious: Floats, threshold: float) -> NDArray[np.bool_]:
@@ -145,7 +145,8 @@ def _ious(record: Record) -> Floats:
     true_starts, true_ends = theirs.T
     shared = np.maximum(np.minimum(ends, true_ends) - np.maximum(starts, true_starts), 0)
     union = (ends - starts) + (true_ends - true_starts) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    ious: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return ious
 
 
 def _printed(share: float | np.floating[Any]) -> float:
