@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from videobrain.evaluation.metrics import Interval, clustered
+from videobrain.evaluation.metrics import percent as percent
 from videobrain.world import COLOURS, SHAPES, WorldQuestion, pairs
 from videobrain.world.vocabulary import COUNTS, DIGITS, LETTERS, PATTERNS
 
 T = TypeVar("T")
 
-_DRAWS = 10_000
-_SEED = 0
 _SLICES: Mapping[str, Callable[[WorldQuestion], bool]] = {
     "direct": lambda question: question.kind == "direct",
     "search": lambda question: question.kind == "search",
@@ -78,17 +77,6 @@ class Record(BaseModel):
     def right(self) -> bool:
         """Whether the answer is the truth."""
         return not self.error and self.question.accepts(self.given)
-
-
-class Interval(NamedTuple):
-    """A share or a difference of shares, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{percent(self.value)} ({100 * self.low:.1f} to {100 * self.high:.1f})"
 
 
 class Figures(BaseModel):
@@ -177,11 +165,6 @@ class Evaluation(BaseModel):
         return "\n".join(lines)
 
 
-def percent(share: float) -> str:
-    """``93.4 %``."""
-    return f"{100 * share:.1f} %"
-
-
 def chance(question: WorldQuestion) -> float:
     """Probability that a guess among all possible answers is right."""
     if question.options is not None:
@@ -189,22 +172,6 @@ def chance(question: WorldQuestion) -> float:
     if question.template == "glyph_shown":
         return 1 / len(LETTERS if question.answer in LETTERS else DIGITS)
     return 1 / _ANSWERS[question.template]
-
-
-def clustered(values: Sequence[float], clusters: Sequence[str]) -> Interval:
-    """Mean and its 95 % interval by a bootstrap of whole clusters: questions on one video are not independent.
-
-    Where all values are equal the interval has no width, though more videos could still show another.
-
-    Args:
-        values: At least one.
-        clusters: Of each value the name of its cluster, such as its video.
-    """
-    _, members = np.unique(np.asarray(clusters), return_inverse=True)
-    counts, sums = np.bincount(members), np.bincount(members, weights=np.asarray(values, dtype=float))
-    drawn = np.random.default_rng(_SEED).integers(len(counts), size=(_DRAWS, len(counts)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975))
-    return Interval(float(np.mean(values)), float(low), float(high))
 
 
 def figures_of(records: Sequence[Record], part: str = "all") -> Figures | None:
