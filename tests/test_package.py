@@ -38,6 +38,7 @@ FLOORS = [
     {"report"},
     {"resources"},
     {"brain"},
+    {"evaluation"},
     {"testing", "display", "doctor", "training"},
     {"demo"},
     {"cli"},

@@ -215,7 +215,7 @@ def test_stages_are_named_by_all_that_they_depend_on(tmp_path: Path) -> None:
     assert names() == names(replace(FULL, workers=3, report_steps=7, checkpoint_seconds=1.0, name="other"))
     assert not set(names()) & {*names(seed=1), *names(replace(FULL, shape=QUICK.shape))}
     assert [one == other for one, other in zip(names(), names(replace(FULL, curriculum=lookup)), strict=True)] == [
-        *(True, False, False)
+        *(True, False, False, False)
     ]
 
 

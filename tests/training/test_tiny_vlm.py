@@ -71,7 +71,7 @@ def test_words_pairs_of_digits_and_tools_are_single_tokens(processor: Any) -> No
     assert tokens("\n1532: ")[1:3] == ["15", "32"]
     assert tokens("\n10807: ")[1:4] == ["10", "80", "7"]
     assert tokens("<thinking></answer>") == ["<thinking>", "</answer>"]
-    assert set(token_kinds(processor.tokenizer).values()) == {"colour", "shape", "pattern", "letter", "no"}
+    assert set(token_kinds(processor.tokenizer).values()) == {"colour", "shape", "pattern", "letter", "nothing"}
 
 
 def test_the_system_prompt_is_short(processor: Any) -> None:
@@ -142,19 +142,20 @@ def test_notes_number_flashes_where_one_of_them_is_asked_for() -> None:
     )
     arguments = question.calls[0].arguments
     frames = evenly_spaced(int(arguments["start_frame"]), int(arguments["end_frame"]), 8)
-    flashes = [note.split() for _, note in notes(world, question, frames) if note != "no"]
+    flashes = re.findall(r"an? (\w+) screen (\d)", ", ".join(note for _, note in notes(world, question, frames)))
     assert {number for _, number in flashes} == {"1", "2", "3"}
     position = str(["first", "second", "third"].index(re.findall("first|second|third", question.question)[0]) + 1)
     assert {colour for colour, number in flashes if number == position} == {question.answer}
 
 
-def test_notes_mark_frames_that_show_what_is_looked_for() -> None:
+def test_notes_end_with_the_frame_that_shows_what_is_looked_for() -> None:
     for world in map(World, range(4)):
         for question in world.questions:
             if question.kind != "dense" and question.template != "background_at":
                 noted = notes(world, question, world.grid_frames)
-                told = {frame for frame in world.grid_frames if world.answer_from(question, [frame])}
-                assert {frame for frame, note in noted if note.endswith(" yes")} == told
+                told = next(frame for frame in world.grid_frames if world.answer_from(question, [frame]))
+                assert [frame for frame, note in noted if note.endswith(" yes")] == [noted[-1][0]] == [told]
+                assert [frame for frame, _ in noted] == [frame for frame in world.grid_frames if frame <= told]
 
 
 def test_questions_about_stills_are_answered_or_searched_for(processor: Any) -> None:
@@ -254,6 +255,25 @@ def test_the_loss_is_the_models_own(processor: Any) -> None:
     assert len(seen) == 5 * FRAME_TOKENS
 
 
+def test_conclusions_are_searches_without_pictures(processor: Any) -> None:
+    maker = ExampleMaker(processor)
+    rng = random.Random(0)
+    read = processor.tokenizer.decode
+    replies = []
+    for _ in range(200):
+        example = maker.conclusion(rng)
+        assert not len(example.frames)
+        assert maker.image_token not in example.input_ids
+        replies.append(read(example.input_ids[example.sampled]).strip())
+        assert "<thinking>" in read(example.input_ids[~example.sampled])
+    found = [
+        reply for reply in replies if re.fullmatch(r"So (.+)\.</thinking>\n<answer>\1</answer><\|im_end\|>", reply)
+    ]
+    missed = [reply for reply in replies if reply.startswith("Not seen.</thinking>\n<tool_call>")]
+    assert len(found) + len(missed) == 200
+    assert 100 < len(found) < 190
+
+
 def test_padding_changes_nothing(processor: Any) -> None:
     model = make_tiny_model(processor, SMALL).eval()
     maker = ExampleMaker(processor)
@@ -263,20 +283,21 @@ def test_padding_changes_nothing(processor: Any) -> None:
     torch.testing.assert_close(alone, beside[: len(alone)], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("stage", ["captions", "lookup", "trajectories"])
+@pytest.mark.parametrize("stage", ["captions", "lookup", "conclusions", "trajectories"])
 def test_batches_follow_from_their_number(processor: Any, stage: Any) -> None:
     batches = Batches(ExampleMaker(processor), stage, 24, 7)
-    (first,), (again,), (other,) = batches[3], batches[3], batches[4]
+    (first, *_), (again, *_), (other, *_) = batches[3], batches[3], batches[4]
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
-    assert not torch.equal(first.frames[:4], other.frames[:4])
+    assert not torch.equal(first.input_ids[:, -40:], other.input_ids[:, -40:])
     assert len(first.frames) * FRAME_TOKENS == int((first.input_ids == batches.maker.image_token).sum())
     assert (first.labels != -100).any(dim=1).all()
 
 
 def test_parts_of_a_batch_are_the_batch(processor: Any) -> None:
     maker = ExampleMaker(processor)
-    (whole,) = Batches(maker, "trajectories", 100, 7)[0]
-    parts = Batches(maker, "trajectories", 100, 7, parts=3)[0]
+    whole, conclusions = Batches(maker, "trajectories", 100, 7)[0]
+    *parts, again = Batches(maker, "trajectories", 100, 7, parts=3)[0]
+    assert torch.equal(conclusions.input_ids, again.input_ids)
     assert len(parts) == 3
     assert sum(len(part.input_ids) for part in parts) == len(whole.input_ids)
     assert torch.equal(torch.cat([part.frames for part in parts]), whole.frames)
@@ -295,10 +316,13 @@ def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:
 # Training --------------------------------------------------------------------------------------------------------
 
 
+NAMES = ("captions", "lookup", "conclusions", "trajectories")
+
+
 @pytest.mark.anyio
 async def test_stages_build_on_each_other(processor: Any, tmp_path: Path) -> None:
     """A few steps of each stage; the result is a model like any other, given the very tokens it was trained on."""
-    stages = tuple(VlmStage(name, steps=3, frames=16, parts=2) for name in ("captions", "lookup", "trajectories"))
+    stages = tuple(VlmStage(name, steps=3, frames=16, parts=2) for name in NAMES)
     lines: list[dict[str, Any]] = []
     weights = None
     for _ in range(2):  # the second time at once
@@ -358,7 +382,7 @@ def test_it_learns(tmp_path: Path) -> None:
 
 
 def test_the_curriculum_goes_from_captions_to_trajectories() -> None:
-    assert [stage.name for stage in trainer.CURRICULUM] == ["captions", "lookup", "trajectories"]
+    assert [stage.name for stage in trainer.CURRICULUM] == list(NAMES)
 
 
 def test_saving_leaves_the_model_in_float32(processor: Any, tmp_path: Path) -> None:

@@ -77,9 +77,9 @@ def digest(hash_seed: str) -> str:
 
 
 def test_a_seed_is_the_same_video_in_every_process_and_version() -> None:
-    # Where this changes on purpose, raise the number in TAG: data sets and models were made for the other world.
+    # Where this changes on purpose, raise the number in TAG where what is drawn is another video too.
     assert TAG == "videobrain-world/1"
-    assert digest("1") == digest("2") == "8148c613b1abf3d535351a540c1bd04e2df84ea1a972450599a3306dc5bfe95b"
+    assert digest("1") == digest("2") == "0c14b118b1aab389f57ca471c79d18f444bbcf520ddcb59b9321714c9db2f342"
 
 
 def test_other_seeds_splits_and_lengths_are_other_videos() -> None:
@@ -116,6 +116,20 @@ def test_options_are_four_with_the_answer_at_any_letter(many: list[World]) -> No
     assert total == 3 * MANY
     # Chi-squared with three degrees of freedom: 16.3 is passed by chance once in 1,000 times.
     assert sum((letters[letter] - total / 4) ** 2 / (total / 4) for letter in "ABCD") < 16.3
+
+
+def test_the_right_option_does_not_resemble_the_others_most(many: list[World]) -> None:
+    parts = {"companion": " ", "shape_order": ", ", "screen_order": ", "}
+    guessed: list[float] = []
+    for question in (question for world in many for question in world.questions if question.options):
+        if question.template in parts and question.options:
+            words = [option.split(parts[question.template]) for option in question.options]
+            shared = [sum(a == b for other in words for a, b in zip(one, other, strict=True)) for one in words]
+            likely = [option for option, score in zip(question.options, shared, strict=True) if score == max(shared)]
+            guessed.append(likely.count(question.answer) / len(likely))
+    assert len(guessed) > 200
+    # Four standard deviations of as many guesses among four.
+    assert abs(np.mean(guessed) - 0.25) < 4 * (0.25 * 0.75 / len(guessed)) ** 0.5
 
 
 def test_answers_cannot_be_guessed_from_the_question(many: list[World]) -> None:
@@ -161,10 +175,17 @@ def test_other_lengths_are_refused(seconds: int) -> None:
         World(0, duration_seconds=seconds)
 
 
-@pytest.mark.parametrize("side", [0, 31, 33, 127])
+@pytest.mark.parametrize("side", [0, 31, 33, 127, 1026])
 def test_other_sizes_are_refused(side: int) -> None:
     with pytest.raises(ConfigurationError, match="even number"):
         World(0, side=side)
+
+
+def test_other_seeds_and_splits_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="seed -1"):
+        World(-1)
+    with pytest.raises(ConfigurationError, match=r"'tset'.*train, validation, test"):
+        World(0, split="tset")  # type: ignore[arg-type]
 
 
 # --- Splits ----------------------------------------------------------------------------------------------------------
@@ -249,6 +270,8 @@ def test_a_viewer_of_other_frames_knows_nothing(world: World) -> None:
     assert world.answer_from(world.unanswerable, range(world.frame_count)) is None
     with pytest.raises(ConfigurationError, match="is no question about"):
         world.answer_from(World(0).questions[0], [])
+    with pytest.raises(ConfigurationError, match="seed, split and length"):
+        World(38, split="test", duration_seconds=600).answer_from(World(38, split="test").questions[0], [])
 
 
 def test_a_dense_question_states_its_interval_in_whole_seconds(many: list[World]) -> None:
@@ -362,9 +385,9 @@ def test_nothing_hides_anything(many: list[World]) -> None:
 # --- Answers ---------------------------------------------------------------------------------------------------------
 
 
-def question(answer: str, options: tuple[str, ...] | None = None) -> WorldQuestion:
+def question(answer: str, options: tuple[str, ...] | None = None, asked: str = "?") -> WorldQuestion:
     return WorldQuestion(
-        key="k", video="v.mp4", question="?", options=options, answer=answer, kind="direct", template="t",
+        key="k", video="v.mp4", question=asked, options=options, answer=answer, kind="direct", template="t",
         held_out=False, spans=(), frame_count=10, calls=(),
     )  # fmt: skip
 
@@ -372,10 +395,13 @@ def question(answer: str, options: tuple[str, ...] | None = None) -> WorldQuesti
 @pytest.mark.parametrize(
     ("answer", "right", "wrong"),
     [
-        ("red", ["red", "Red.", "It is red.", "a red one"], ["blue", "", "red or blue", "reddish"]),
+        ("red", ["red", "Red.", "It is red.", "The star is red."], ["blue", "", "red or blue", "reddish", "not red"]),
+        ("diamond", ["diamond", "The red object is a diamond."], ["ring", "It isn't a diamond."]),
+        ("stripes", ["stripes", "striped", "The background is striped."], ["checks", "no stripes"]),
         ("3", ["3", "three", "3 times", "It appears three times."], ["4", "", "13", "3 or 4"]),
         ("0", ["0", "The digit 0.", "zero"], ["O", ""]),
-        ("A", ["A", "the letter A", "It is A."], ["a", "B", "", "A or B"]),
+        ("7", ["7", "seven"], ["8", "17"]),
+        ("A", ["A", "the letter A", "It is A."], ["a", "B", "", "A or B", "A letter cannot be seen."]),
         ("red, blue, green", ["red, blue, green", "red, then blue, then green"], ["blue, red, green", "red"]),
         ("red star", ["a red star", "Red star"], ["star", "red", "red ring", "a red star and a blue star"]),
     ],
@@ -385,11 +411,26 @@ def test_open_ended_answers(answer: str, right: list[str], wrong: list[str]) -> 
     assert [text for text in wrong if question(answer).accepts(text)] == []
 
 
+def test_numbers_that_the_question_states_are_no_answer() -> None:
+    asked = question("3", asked="How many times does the red star appear between 455 and 467 seconds?")
+    assert asked.accepts("The red star appears 3 times between 455 and 467 seconds.")
+    assert not asked.accepts("The red star appears between 455 and 467 seconds.")
+
+
+def test_a_truth_is_one_of_the_options() -> None:
+    with pytest.raises(ValueError, match="'red' is none of the options"):
+        question("red", ("blue", "pink", "cyan", "green"))
+
+
 def test_multiple_choice_answers() -> None:
     asked = question("red", ("blue", "red", "pink", "cyan"))
     assert asked.letter == "B"
     assert [text for text in ("B", "b", "(B)", "B. red", " B ", "red", "a red object") if not asked.accepts(text)] == []
-    assert [text for text in ("A", "blue", "A. red", "", "E", "B or C?", "BC") if asked.accepts(text)] == []
+    assert [
+        text
+        for text in ("A", "blue", "A. red", "A, since it is red", "", "E", "B or C?", "BC", "not red")
+        if asked.accepts(text)
+    ] == []
 
 
 # --- Documentation ---------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from videobrain import VideoBrain
-from videobrain.errors import InputError
+from videobrain.errors import ConfigurationError, InputError
 from videobrain.index import candidate_frames
 from videobrain.settings import Settings
 from videobrain.testing import ScriptedModel, make_video
@@ -331,8 +331,15 @@ def test_what_is_no_file_of_questions_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing\.jsonl holds no questions"):
         read_questions(tmp_path / "missing.jsonl")
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n', "utf-8")
-    with pytest.raises(InputError, match="write_dataset"):
+    with pytest.raises(InputError, match=r"(?s)Line 1 of .*write_dataset"):
         read_questions(tmp_path / "other.jsonl")
+
+
+@pytest.mark.parametrize(("videos", "processes"), [(0, 1), (-3, 1), (1, 0)])
+def test_a_data_set_without_videos_or_processes_is_refused(tmp_path: Path, videos: int, processes: int) -> None:
+    with pytest.raises(ConfigurationError, match="at least one"):
+        write_dataset(tmp_path / "new", "test", videos, processes=processes)
+    assert not (tmp_path / "new").exists()
 
 
 def test_frames_have_the_rate_of_the_header(world_file: Path) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
+from videobrain.errors import ConfigurationError
 from videobrain.world.files import holds
 from videobrain.world.question import WorldQuestion
 from videobrain.world.vocabulary import Split
@@ -29,7 +30,8 @@ def write_dataset(
 ) -> Path:
     """Write videos and, in ``questions.jsonl``, their questions.
 
-    Whole videos that are there already are kept, so a second start does what is missing. A video of each seed has six
+    Whole videos that are there already are kept, so a second start does what is missing; the file of questions holds
+    those of the last call's videos alone. A video of each seed has six
     questions, so every data set is a third of each class and half multiple choice.
 
     Args:
@@ -47,9 +49,11 @@ def write_dataset(
         The file of questions.
 
     Raises:
-        ConfigurationError: The length is out of bounds.
+        ConfigurationError: A number or the split is none that there is.
         OSError: The folder cannot be written to.
     """
+    if videos < 1 or processes < 1:
+        raise ConfigurationError("A data set needs at least one video, and one process to write it.")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from videobrain.errors import InputError
 from videobrain.result import Span
@@ -16,10 +16,13 @@ Kind = Literal["direct", "search", "dense", "unanswerable"]
 """``direct``: the 16 initial frames suffice. ``search``: a brief event that none of them shows. ``dense``: order or
 number within a given interval. ``unanswerable``: the video does not hold the answer; the `answer` is a guess."""
 
-_ANSWER_WORDS = frozenset({*COLOURS, *SHAPES, *PATTERNS})
-_LETTER = re.compile(r"\(?([A-Da-d])\)?(?:[.):]\s.*)?[.):]?", re.DOTALL)
+_KINDS_OF_WORDS = (frozenset(COLOURS), frozenset(SHAPES), frozenset(PATTERNS))
+_LETTER = re.compile(r"\(?([A-Da-d])\)?(?:[.,):]\s.*)?[.):]?", re.DOTALL)
 """A letter alone, or before an option's text."""
-_NUMBERS = {"zero": "0", "once": "1", "one": "1", "twice": "2", "two": "2", "three": "3", "four": "4"}
+_NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_NUMBERS = {"once": "1", "twice": "2", **{word: str(number) for number, word in enumerate(_NUMBER_WORDS)}}
+_SYNONYMS = {"striped": "stripes", "checkerboard": "checks", "checkered": "checks", "dotted": "dots"}
+_DENIAL = re.compile(r"\b(?:no|not|none|nothing|cannot|neither)\b|n't\b", re.IGNORECASE)
 
 
 class ToolUse(BaseModel):
@@ -55,6 +58,12 @@ class WorldQuestion(BaseModel):
     calls: tuple[ToolUse, ...]
     """What a model does that plays by the rules and knows where to look; empty where it answers at once."""
 
+    @model_validator(mode="after")
+    def _an_option_is_right(self) -> WorldQuestion:
+        if self.options is not None and self.answer not in self.options:
+            raise ValueError(f"the answer {self.answer!r} is none of the options")
+        return self
+
     @property
     def letter(self) -> str | None:
         """Letter of the true option; None for an open-ended question."""
@@ -63,22 +72,31 @@ class WorldQuestion(BaseModel):
     def accepts(self, text: str) -> bool:
         """Whether an answer is right.
 
-        Multiple choice: the letter, alone or before the option's text, or that text. Open-ended: the words of the
-        vocabulary that the text holds are those of the truth, in the same order; so ``It is red.`` is ``red``.
+        Multiple choice: the letter, alone or before the option's text, or that text. A letter is always that of an
+        option, also where options are letters themselves. Open-ended: of the words that could answer the question, the
+        text holds those of the truth, in the same order, besides what the question says itself; so ``The star is
+        red.`` is ``red``, and ``not red`` is not.
         """
         if self.options is not None and (match := _LETTER.fullmatch(text.strip())):
             return match[1].upper() == self.letter
-        return _essence(text, self.answer) == _essence(self.answer, self.answer)
+        if _DENIAL.search(text):
+            return False
+        return _essence(text, self.answer, self.question) == _essence(self.answer, self.answer)
 
 
-def _essence(text: str, truth: str) -> list[str]:
-    """The words of a text that could be answers of the truth's form, in order."""
+def _essence(text: str, truth: str, question: str = "") -> list[str]:
+    """The words of a text that could be answers of the truth's form, in order, without those of the question."""
     if truth in LETTERS:
         return re.findall(r"\b[A-Z0-9]\b", text)
-    words = re.findall(r"[a-z]+|\d+", text.lower())
+    words = [_SYNONYMS.get(word, word) for word in re.findall(r"[a-z]+|\d+", text.lower())]
     if truth in DIGITS:
-        return [_NUMBERS.get(word, word) for word in words if word.isdigit() or word in _NUMBERS]
-    return [word for word in words if word in _ANSWER_WORDS]
+        stated = set(re.findall(r"\d+", question))
+        return [
+            _NUMBERS.get(word, word) for word in words if (word.isdigit() or word in _NUMBERS) and word not in stated
+        ]
+    true = set(re.findall(r"[a-z]+", truth))
+    fitting = frozenset[str]().union(*(kind for kind in _KINDS_OF_WORDS if kind & true))
+    return [word for word in words if word in fitting]
 
 
 def read_questions(path: str | Path) -> list[WorldQuestion]:
@@ -89,8 +107,19 @@ def read_questions(path: str | Path) -> list[WorldQuestion]:
     """
     try:
         lines = Path(path).read_text("utf-8").splitlines()
-        return [WorldQuestion.model_validate_json(line) for line in lines if line.strip()]
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} holds no questions of the synthetic world: {error}", hint="Write them with write_dataset."
         ) from error
+    questions: list[WorldQuestion] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            questions.append(WorldQuestion.model_validate_json(line))
+        except ValueError as error:
+            raise InputError(
+                f"Line {number} of {path} is no question of the synthetic world: {error}",
+                hint="Write the file anew with write_dataset.",
+            ) from error
+    return questions

@@ -52,7 +52,7 @@ class Template:
         return ""
 
     def others(self, answer: str, rng: random.Random) -> list[str]:
-        """Wrong answers of the same form, at least three, at random."""
+        """Wrong answers of the same form, at least three, at random; no sight of them all tells which one is right."""
         raise NotImplementedError
 
 
@@ -60,8 +60,12 @@ def _only(found: set[str]) -> str | None:
     return next(iter(found)) if len(found) == 1 else None
 
 
+def _besides(words: Sequence[str], without: Sequence[str]) -> list[str]:
+    return [word for word in words if word not in without]
+
+
 def _without(words: Sequence[str], answer: str, rng: random.Random) -> list[str]:
-    return rng.sample([word for word in words if word != answer], k=min(len(words) - 1, 6))
+    return rng.sample(_besides(words, [answer]), k=min(len(words) - 1, 6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +124,11 @@ class Companion(Template):
 
     def others(self, answer: str, rng: random.Random) -> list[str]:
         colour, shape = answer.split()
-        near = [f"{other} {shape}" for other in COLOURS if other != colour]
-        near += [f"{colour} {other}" for other in SHAPES if other != shape]
-        near += [f"{other} {form}" for other in COLOURS for form in SHAPES if other != colour and form != shape][::7]
-        return rng.sample([text for text in near if text != str(self.thing)], k=6)
+        while True:  # two colours by two shapes, so that none of the four resembles the others more than another does
+            strange, form = rng.choice(_besides(tuple(COLOURS), [colour])), rng.choice(_besides(SHAPES, [shape]))
+            wrong = [f"{strange} {shape}", f"{colour} {form}", f"{strange} {form}"]
+            if str(self.thing) not in wrong:
+                return wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,9 +287,9 @@ class CountOf(Within):
 
 
 def _orders(answer: str, words: Sequence[str], rng: random.Random) -> list[str]:
-    """Other orders of the same words, and orders of which one word is another."""
+    """Another order of the same words, and both with one word changed: none resembles the others most."""
     right = answer.split(", ")
-    same = [", ".join(order) for order in permutations(right) if list(order) != right]
-    strange = list(right)
-    strange[rng.randrange(len(strange))] = rng.choice([word for word in words if word not in right])
-    return [*rng.sample(same, k=2), ", ".join(strange), *same]
+    other = rng.choice([list(order) for order in permutations(right) if list(order) != right])
+    word, strange = rng.choice(right), rng.choice(_besides(words, right))
+    changed = [[strange if each == word else each for each in order] for order in (right, other)]
+    return [", ".join(order) for order in (other, *changed)]

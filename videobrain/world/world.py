@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 from videobrain.errors import ConfigurationError
 from videobrain.video.frame import Frame, Pixels
@@ -21,6 +22,8 @@ from videobrain.world.templates import Template, Within
 from videobrain.world.vocabulary import FPS, FRAME_SIDE, HELD_OUT_PAIRS, TAG, Split
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 120, 1800
+_LARGEST_SIDE = 1024
+"""Pictures of backgrounds and shapes are kept in memory: at this size almost two gigabytes."""
 _TRIES = 200
 _BEST_CRF, _CRFS = 18, 9
 
@@ -38,7 +41,7 @@ class World:
         side: Width and height of the frames in pixels, even.
 
     Raises:
-        ConfigurationError: The length or the size is out of bounds.
+        ConfigurationError: The seed, the split, the length or the size is none that there is.
 
     Attributes:
         name: Unique name, such as ``test-000007``.
@@ -50,13 +53,21 @@ class World:
     def __init__(
         self, seed: int, *, split: Split = "train", duration_seconds: int | None = None, side: int = FRAME_SIDE
     ) -> None:
+        if split not in get_args(Split):
+            raise ConfigurationError(
+                f"There is no split {split!r}.", hint=f"Choose one of {', '.join(get_args(Split))}."
+            )
+        if seed < 0:
+            raise ConfigurationError(f"A synthetic video cannot have the seed {seed}.", hint="Choose a number from 0.")
         if duration_seconds is not None and not SHORTEST_SECONDS <= duration_seconds <= LONGEST_SECONDS:
             raise ConfigurationError(
                 f"A synthetic video cannot last {duration_seconds} seconds.",
                 hint=f"Choose {SHORTEST_SECONDS} to {LONGEST_SECONDS}.",
             )
-        if side < 32 or side % 2:
-            raise ConfigurationError(f"Frames cannot be {side} pixels wide.", hint="Choose an even number from 32.")
+        if not 32 <= side <= _LARGEST_SIDE or side % 2:
+            raise ConfigurationError(
+                f"Frames cannot be {side} pixels wide.", hint=f"Choose an even number from 32 to {_LARGEST_SIDE}."
+            )
         self.seed, self.split, self.side = seed, split, side
         self.name = f"{split}-{seed:06d}"
         rng = random.Random(f"{TAG}/{self.name}/{duration_seconds}")
@@ -65,11 +76,13 @@ class World:
         self.scenario, drafts = _plan(rng, split, duration_seconds * FPS)
         choice_first = [rng.random() < 0.5 for _ in drafts[::2]]
         questions = [
-            self._question(number, draft, (number % 2 == 0) == choice_first[number // 2], rng)
+            self._question(number, draft, (number % 2 == 0) == choice_first[number // 2])
             for number, draft in enumerate(drafts)
         ]
         self.questions, self.unanswerable = tuple(questions[:-1]), questions[-1]
-        self._templates = {question.key: draft.template for question, draft in zip(questions, drafts, strict=True)}
+        self._templates = {
+            question.key: (question, draft.template) for question, draft in zip(questions, drafts, strict=True)
+        }
 
     def __repr__(self) -> str:
         return f"World({self.name}, {self.duration_seconds:.0f} s)"
@@ -153,9 +166,11 @@ class World:
         return self._template(question).prompt()
 
     def _template(self, question: WorldQuestion) -> Template:
-        template = self._templates.get(question.key)
-        if template is None:
-            raise ConfigurationError(f"{question.key} is no question about {self.name}.", hint="Use its own World.")
+        own, template = self._templates.get(question.key, (None, None))
+        if template is None or own != question:
+            raise ConfigurationError(
+                f"{question.key} is no question about {self!r}.", hint="Use the World of its seed, split and length."
+            )
         return template
 
     def write(self, path: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Path:
@@ -178,8 +193,9 @@ class World:
         if progress:
             progress(self.frame_count, self.frame_count)
 
-    def _question(self, number: int, draft: Draft, multiple_choice: bool, rng: random.Random) -> WorldQuestion:
+    def _question(self, number: int, draft: Draft, multiple_choice: bool) -> WorldQuestion:
         template = draft.template
+        rng = random.Random(f"{TAG}/{self.name}/{self.frame_count}/{number}")
         wording = rng.choice(template.wordings())
         wrong = list(dict.fromkeys(template.others(draft.answer, rng)))[:3]
         options = rng.sample([draft.answer, *wrong], k=4)

@@ -30,7 +30,7 @@ from videobrain.training.tiny.oracle import (
     content,
     initial_frames,
     new_episode,
-    note,
+    noted_until,
     play,
     think,
 )
@@ -42,21 +42,36 @@ from videobrain.world import COLOURS, SHAPES, FrameState, Split, World, WorldQue
 from videobrain.world.scenario import Background
 from videobrain.world.stills import still_question
 from videobrain.world.templates import BackgroundAt
+from videobrain.world.vocabulary import FRAME_SIDE
 
 if TYPE_CHECKING:
     from videobrain.training.tiny.model import Batch
 
-StageName = Literal["captions", "lookup", "trajectories"]
+Look = Callable[[int, FrameState], EncodedFrame]
+"""The picture of a still, by the number it is given."""
+StageName = Literal["captions", "lookup", "conclusions", "trajectories"]
 
 _JPEG_QUALITIES = (40, 95)
 _BACKGROUNDS, _KEPT = 64, 16
 """Backgrounds of pictures, and the batches in a row that share them: drawing one costs more than all else."""
-_LOOKUP_FRAMES = ((150, (2, 3, 4)), (400, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 24)))
+_LOOKUP_FRAMES = ((150, (2, 3, 4)), (350, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 24)))
 """Frames to look up among, by the number of the batch: which of two it is, is learnt sooner than which of sixteen."""
+_ASKED_FROM = 350
+"""Batch from which on half of the look-ups are questions: before frames are found, they drown what frames show."""
 _IN_ORDER = 0.8
 """Share of look-ups that go through all frames, as the notes of a trajectory do."""
-_INITIAL_FRAMES = ((300, (2, 4, 8, 16)), (math.inf, (4, 16, 16, 16)))
+_WITH_BACKGROUND = 0.25
+"""Share of look-ups that say backgrounds too."""
+_INITIAL_FRAMES = ((100, (2, 4, 8, 16)), (math.inf, (4, 16, 16, 16)))
 """Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
+_CONCLUDED = (1, 2, 3, 4, 6, 8)
+"""Frames of which conclusions are drawn."""
+_CONCLUSIONS = 12
+"""Conclusions beside a batch of trajectories."""
+_WITHOUT_PICTURES = 2
+"""Frames that one counts as in a batch."""
+_FOUND = 0.75
+"""About the share of conclusions that have found what was looked for: to say that it was not is learnt soon."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
 """Frames of single-shot prompts."""
 
@@ -90,11 +105,12 @@ class ExampleMaker:
         self._split = split
         ids = self._tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
         self._image = [ids[0], *[ids[1]] * self._tokenize.image_tokens(128, 128), ids[2]]
+        self._concluding = self._tokenizer.convert_tokens_to_ids(["So", "ĠSo", "Not", "ĠNot"])
         self.image_token: int = ids[1]
         self.pad_token: int = self._tokenizer.pad_token_id
 
     def captions(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
-        """Pictures with their captions, one after the other: perception alone, with the words next to what they say."""
+        """Pictures, each followed by what is noted of it: perception alone, in the words that all notes are made of."""
         states = self._stills(rng, count, backgrounds)
         ids: list[int] = []
         sampled: list[bool] = []
@@ -109,41 +125,41 @@ class ExampleMaker:
 
     def lookup(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Labelled frames, then what they show: all in order, or those that are asked for by number in any order."""
-        states = self._stills(rng, count, backgrounds)
-        numbers = _numbers(rng, count)
-        by_number = dict(zip(numbers, states, strict=True))
-        if rng.random() < _IN_ORDER:
-            asked, question = numbers, "What do the frames show?"
-        else:
-            asked = rng.sample(numbers, k=rng.randint(max(1, count // 2), count))
+        by_number = self._numbered_stills(rng, count, backgrounds)
+        asked, question = list(by_number), "What do the frames show?"
+        if rng.random() >= _IN_ORDER:
+            asked = rng.sample(asked, k=rng.randint(max(1, count // 2), count))
             question = f"What do frames {', '.join(map(str, asked))} show?"
-        said = ", ".join(f"{number} {content(by_number[number])}" for number in asked)
-        episode = _about_stills(rng, by_number, question, tools=())
-        episode.reply(ChatReply(text=answer(f"{said}.", content(by_number[asked[-1]]))))
+        backgrounds_too = rng.random() < _WITH_BACKGROUND
+        if backgrounds_too:
+            question = question.replace("?", " on which background?")
+
+        def said(number: int) -> str:
+            return caption(by_number[number]) if backgrounds_too else content(by_number[number])
+
+        listed = ", ".join(f"{number} {said(number)}" for number in asked)
+        episode = _about_stills(rng, by_number, question, _look(rng), tools=())
+        episode.reply(ChatReply(text=answer(f"{listed}.", said(asked[-1]))))
         return self.of_episode(episode)
 
     def search(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Labelled frames and a question: what is looked for is found among them, or a tool is called for more."""
-        states = self._stills(rng, count, backgrounds)
-        by_number = dict(zip(_numbers(rng, count), states, strict=True))
-        seen = tuple(by_number.items())
-        template = still_question(rng, seen)
-        truth = template.read(seen)
-        options = None
-        if rng.random() < 0.5:
-            among = truth or rng.choice(template.others(f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)}", rng))
-            wrong = dict.fromkeys(text for text in template.others(among, rng) if text != among)
-            options = rng.sample([among, *list(wrong)[:3]], k=4)
-        episode = _about_stills(rng, by_number, rng.choice(template.wordings()), options)
-        told = [(number, state, template.read([(number, state)])) for number, state in seen]
-        if isinstance(template, BackgroundAt):
-            noted = [(number, pattern) for number, _, pattern in told if pattern]
-        else:
-            noted = [(number, note(state, telling=said is not None)) for number, state, said in told]
-        thinking = think(template.prompt(), noted, truth)
-        whole = {"start_frame": 0, "end_frame": episode.config.frame_count, "prompt": template.prompt()}
-        episode.reply(ChatReply(text=answer(thinking, truth) if truth else call(thinking, "clip_sample", whole)))
-        return self.of_episode(episode)
+        return self.of_episode(_searched(rng, self._numbered_stills(rng, count, backgrounds), _look(rng)))
+
+    def conclusion(self, rng: random.Random) -> Example:
+        """A search without the pictures, of which what follows from the notes is trained: thirty cost as two do."""
+        seldom = rng.random() > _FOUND
+        while True:
+            count = rng.choice(_CONCLUDED)
+            states = [still(rng, self._split) for _ in range(count)]
+            episode = _searched(rng, dict(zip(_numbers(rng, count), states, strict=True)), _unseen)
+            if seldom or "<answer>" in episode.messages[-1].text:
+                break
+        tokens = self._tokenize(episode.messages[1:])
+        ids, sampled = np.array(tokens.input_ids), np.array(tokens.sampled)
+        begins = np.flatnonzero(sampled & np.isin(ids, self._concluding))[0]
+        words = ~np.isin(ids, self._image)
+        return Example(ids[words], (sampled & (np.arange(len(ids)) >= begins))[words], [])
 
     def trajectory(self, rng: random.Random, world: World, number: int, count: int = INITIAL_FRAMES) -> Example:
         """The oracle's run on one question of a video, with tools or, now and then, in a single shot.
@@ -164,6 +180,8 @@ class ExampleMaker:
             return [cache[frame] for frame in frames]
 
         single = rng.choice(_SINGLE_SHOT) if count == INITIAL_FRAMES and rng.random() < 0.2 else None
+        if question.kind == "dense" and rng.random() < 0.7:
+            count = min(count, 4)  # none of them matters, and each costs
         initial = None if single else some_frames(world, question, rng, count)
         return self.of_episode(play(world, question, look, rng, single_shot=single, initial=initial))
 
@@ -188,6 +206,10 @@ class ExampleMaker:
             FrameState(Background(state.background.pattern, rng.choice(backgrounds)), state.screen, state.sights)
             for state in states
         ]
+
+    def _numbered_stills(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> dict[int, FrameState]:
+        states = self._stills(rng, count, backgrounds)
+        return dict(zip(_numbers(rng, count), states, strict=True))
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
@@ -217,12 +239,15 @@ class Batches:
         examples: list[Example] = []
         shared = random.Random(f"{self.seed}/{number // _KEPT}")
         make = self._maker(number, rng, [shared.getrandbits(30) for _ in range(_BACKGROUNDS)])
-        while sum(len(example.frames) for example in examples) < self.frames:
+        while sum(len(example.frames) or _WITHOUT_PICTURES for example in examples) < self.frames:
             examples += make()
         examples.sort(key=lambda example: len(example.input_ids))
         parts = min(self.parts, len(examples))
         cuts = [len(examples) * part // parts for part in range(parts + 1)]
-        return tuple(self.maker.batch(examples[begin:end]) for begin, end in pairwise(cuts))
+        cut = [examples[begin:end] for begin, end in pairwise(cuts)]
+        if self.stage == "trajectories":
+            cut.append([self.maker.conclusion(rng) for _ in range(_CONCLUSIONS)])
+        return tuple(map(self.maker.batch, cut))
 
     def _maker(self, number: int, rng: random.Random, backgrounds: Sequence[int]) -> Callable[[], list[Example]]:
         maker = self.maker
@@ -231,7 +256,10 @@ class Batches:
                 return lambda: [maker.captions(rng, 8, backgrounds)]
             case "lookup":
                 count = rng.choice(_counts(_LOOKUP_FRAMES, number))  # of one length, so that little is padded
-                return lambda: [rng.choice((maker.lookup, maker.search))(rng, count, backgrounds)]
+                kinds = (maker.lookup, maker.search) if number >= _ASKED_FROM else (maker.lookup,)
+                return lambda: [rng.choice(kinds)(rng, count, backgrounds)]
+            case "conclusions":
+                return lambda: [maker.conclusion(rng)]
             case "trajectories":
                 counts = _counts(_INITIAL_FRAMES, number)
 
@@ -243,16 +271,50 @@ class Batches:
                 return of_a_video
 
 
+def _look(rng: random.Random) -> Look:
+    return lambda number, state: encoded(Frame(number, number / 10, draw_state(state)), rng)
+
+
+def _unseen(number: int, state: FrameState) -> EncodedFrame:
+    """Takes the place of a picture that is left out."""
+    return EncodedFrame(
+        frame_index=number, timestamp_seconds=number / 10, width=FRAME_SIDE, height=FRAME_SIDE, digest=""
+    )
+
+
+def _searched(rng: random.Random, by_number: Mapping[int, FrameState], look: Look) -> Episode:
+    """A question about stills, and the oracle's reply."""
+    seen = tuple(by_number.items())
+    template = still_question(rng, seen)
+    truth = template.read(seen)
+    options = None
+    if rng.random() < 0.5:
+        among = truth or rng.choice(template.others(f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)}", rng))
+        wrong = dict.fromkeys(text for text in template.others(among, rng) if text != among)
+        options = rng.sample([among, *list(wrong)[:3]], k=4)
+    episode = _about_stills(rng, by_number, rng.choice(template.wordings()), look, options)
+    tells = {number: template.read([(number, state)]) is not None for number, state in seen}
+    if isinstance(template, BackgroundAt):
+        noted = [(number, caption(state)) for number, state in seen if tells[number]]
+    else:
+        noted = noted_until(seen, tells.__getitem__)
+    thinking = think(template.prompt(), noted, truth)
+    whole = {"start_frame": 0, "end_frame": episode.config.frame_count, "prompt": template.prompt()}
+    episode.reply(ChatReply(text=answer(thinking, truth) if truth else call(thinking, "clip_sample", whole)))
+    return episode
+
+
 def _about_stills(
     rng: random.Random,
     by_number: Mapping[int, FrameState],
     question: str,
+    look: Look,
     options: Sequence[str] | None = None,
     tools: Sequence[ToolSpec] = TOOLS,
 ) -> Episode:
     """An episode that has been shown stills as the frames of a video."""
     episode = new_episode(question, options, max(by_number) + rng.randint(1, 100), tools)
-    episode.start([encoded(Frame(number, number / 10, draw_state(state)), rng) for number, state in by_number.items()])
+    episode.start([look(number, state) for number, state in by_number.items()])
     return episode
 
 

@@ -20,14 +20,14 @@ from videobrain.tools import ToolSpec
 from videobrain.tools.sampling import CLIP_FRAMES, UNIFORM_FRAMES
 from videobrain.training.tiny.tokenizer import CONTEXT_TOKENS, TOOLS
 from videobrain.video import EncodedFrame, evenly_spaced
-from videobrain.world import FPS, FrameState, World, WorldQuestion, prompts
+from videobrain.world import FPS, FrameState, World, WorldQuestion, caption, prompts
 
 Look = Callable[[Sequence[int]], list[EncodedFrame]]
 """Frames of the video by number."""
 
 _MISSES = 0.12
 """Share of searches that find nothing of use at first."""
-_NO, _YES = "no", "yes"
+_YES = "yes"
 INITIAL_FRAMES = 16
 """Frames that a run begins with."""
 
@@ -204,46 +204,50 @@ def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[
     """What the thinking says of each frame that matters.
 
     Mostly all that the frame shows, whatever is asked: to read is one skill, to pick from what is read another one, and
-    each is learnt sooner than both at once. After what is looked for stands ``yes``, or the count so far.
+    each is learnt sooner than both at once.
     """
     if question.template == "background_at":
-        return [(frame, seen) for frame in frames if (seen := world.answer_from(question, [frame]))]
+        return [(frame, caption(world.state(frame))) for frame in frames if world.answer_from(question, [frame])]
     if question.kind != "dense":
-        return [
-            (frame, note(world.state(frame), telling=world.answer_from(question, [frame]) is not None))
-            for frame in frames
-        ]
+        states = [(frame, world.state(frame)) for frame in frames]
+        return noted_until(states, lambda frame: world.answer_from(question, [frame]) is not None)
     look = question.calls[0].arguments
     inside = [frame for frame in frames if int(look["start_frame"]) <= frame < int(look["end_frame"])]
     states = [(frame, world.state(frame)) for frame in inside]
     if question.template == "count_of":
         return _counted(world.subject(question), states)
-    if question.template == "shape_order":
-        return [(frame, state.things[0].shape if state.things else _NO) for frame, state in states]
-    flashes = [(frame, state.screen or _NO) for frame, state in states]
-    return _numbered(flashes) if question.template == "screen_nth" else flashes
+    if question.template == "screen_nth":
+        return _numbered(states)
+    return [(frame, content(state)) for frame, state in states]
 
 
-def note(state: FrameState, *, telling: bool) -> str:
-    """What is said of a frame, which shows what is looked for or does not."""
-    return f"{content(state)} {_YES}" if telling else content(state)
+def noted_until(seen: Sequence[tuple[int, FrameState]], tells: Callable[[int], bool]) -> list[tuple[int, str]]:
+    """What is said of frames up to the first one that shows what is looked for, after which stands ``yes``.
+
+    So what is concluded stands right behind what it follows from.
+    """
+    noted: list[tuple[int, str]] = []
+    for frame, state in seen:
+        told = tells(frame)
+        noted.append((frame, f"{content(state)} {_YES}" if told else content(state)))
+        if told:
+            break
+    return noted
 
 
 def content(state: FrameState) -> str:
-    """A frame's objects, digits and letters in a few words; ``no`` where it has none."""
-    if state.screen is not None:
-        return f"{state.screen} screen"
-    return " and ".join(map(str, (*state.things, *state.glyphs))) or _NO
+    """What a frame shows, without its background: its caption's words."""
+    return caption(state).partition(" on ")[0]
 
 
-def _numbered(flashes: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Which flash each one is: ``red 1, no, blue 2, blue 2``."""
+def _numbered(states: Sequence[tuple[int, FrameState]]) -> list[tuple[int, str]]:
+    """Which flash each one is: ``a red screen 1, nothing, a blue screen 2, a blue screen 2``."""
     found: list[tuple[int, str]] = []
-    number, before = 0, _NO
-    for frame, colour in flashes:
-        number += colour not in (_NO, before)
-        found.append((frame, colour if colour == _NO else f"{colour} {number}"))
-        before = colour
+    number, before = 0, None
+    for frame, state in states:
+        number += state.screen not in (None, before)
+        found.append((frame, f"{content(state)} {number}" if state.screen else content(state)))
+        before = state.screen
     return found
 
 

@@ -25,7 +25,7 @@ _MUON_RATE = 2.0
 """Learning rate of Muon's matrices, as a multiple of the others'."""
 _HELD_BACK = 10**9
 """Number of the first batch of the ones that accuracy is measured on; training never comes that far."""
-_KINDS = {"colour": tuple(COLOURS), "shape": SHAPES, "pattern": PATTERNS, "letter": LETTERS, "no": ("no",)}
+_KINDS = {"colour": tuple(COLOURS), "shape": SHAPES, "pattern": PATTERNS, "letter": LETTERS, "nothing": ("nothing",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,9 @@ class VlmStage:
 
 CURRICULUM: tuple[VlmStage, ...] = (
     VlmStage("captions", steps=500, frames=96, learning_rate=2e-3, last_share=0.3),
-    VlmStage("lookup", steps=1200, frames=96, learning_rate=1.5e-3, last_share=0.3),
-    VlmStage("trajectories", steps=2000, frames=96, learning_rate=1e-3, last_share=0.02, parts=3),
+    VlmStage("lookup", steps=1000, frames=96, learning_rate=1.5e-3, last_share=0.3),
+    VlmStage("conclusions", steps=250, frames=64, learning_rate=1e-3, last_share=0.3, parts=2),
+    VlmStage("trajectories", steps=1500, frames=64, learning_rate=1e-3, last_share=0.02, parts=3),
 )
 
 
