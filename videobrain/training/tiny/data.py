@@ -22,6 +22,7 @@ from videobrain.agent import Episode
 from videobrain.agent.prompts import COMPACT
 from videobrain.models import ChatReply
 from videobrain.tools import ToolSpec
+from videobrain.tools.sampling import UNIFORM_FRAMES
 from videobrain.training.tiny.model import collate, fit_frame
 from videobrain.training.tiny.oracle import (
     INITIAL_FRAMES,
@@ -31,6 +32,7 @@ from videobrain.training.tiny.oracle import (
     initial_frames,
     new_episode,
     noted_until,
+    notes,
     play,
     think,
 )
@@ -70,8 +72,10 @@ _CONCLUSIONS = 12
 """Conclusions beside a batch of trajectories."""
 _WITHOUT_PICTURES = 2
 """Frames that one counts as in a batch."""
+_DENSE = 0.4
+"""Share of conclusions about order and number."""
 _FOUND = 0.75
-"""About the share of conclusions that have found what was looked for: to say that it was not is learnt soon."""
+"""About the share of searches among the others that found something: to say that nothing was is learnt soon."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
 """Frames of single-shot prompts."""
 
@@ -147,14 +151,19 @@ class ExampleMaker:
         return self.of_episode(_searched(rng, self._numbered_stills(rng, count, backgrounds), _look(rng)))
 
     def conclusion(self, rng: random.Random) -> Example:
-        """A search without the pictures, of which what follows from the notes is trained: thirty cost as two do."""
-        seldom = rng.random() > _FOUND
-        while True:
-            count = rng.choice(_CONCLUDED)
-            states = [still(rng, self._split) for _ in range(count)]
-            episode = _searched(rng, dict(zip(_numbers(rng, count), states, strict=True)), _unseen)
-            if seldom or "<answer>" in episode.messages[-1].text:
-                break
+        """A search, or a look at an interval, without its pictures; what follows from the notes is trained.
+
+        Picking an answer out of notes takes thousands of examples, and thirty of these cost as much as two others.
+        """
+        if rng.random() < _DENSE:
+            episode = _looked_at(rng, self._split)
+        else:
+            seldom = rng.random() > _FOUND
+            while True:
+                states = [still(rng, self._split) for _ in range(rng.choice(_CONCLUDED))]
+                episode = _searched(rng, dict(zip(_numbers(rng, len(states)), states, strict=True)), _unseen)
+                if seldom or "<answer>" in episode.messages[-1].text:
+                    break
         tokens = self._tokenize(episode.messages[1:])
         ids, sampled = np.array(tokens.input_ids), np.array(tokens.sampled)
         begins = np.flatnonzero(sampled & np.isin(ids, self._concluding))[0]
@@ -301,6 +310,19 @@ def _searched(rng: random.Random, by_number: Mapping[int, FrameState], look: Loo
     thinking = think(template.prompt(), noted, truth)
     whole = {"start_frame": 0, "end_frame": episode.config.frame_count, "prompt": template.prompt()}
     episode.reply(ChatReply(text=answer(thinking, truth) if truth else call(thinking, "clip_sample", whole)))
+    return episode
+
+
+def _looked_at(rng: random.Random, split: Split) -> Episode:
+    """A question about an interval, and the oracle's reply to the frames of its one call."""
+    world = World(rng.getrandbits(40), split=split)
+    question = rng.choice([question for question in world.questions if question.kind == "dense"])
+    look = question.calls[0].arguments
+    frames = evenly_spaced(int(look["start_frame"]), int(look["end_frame"]), UNIFORM_FRAMES)
+    episode = new_episode(question.question, question.options, world.frame_count, tools=())
+    episode.start([_unseen(frame, world.state(frame)) for frame in frames])
+    thinking = think(world.subject(question), notes(world, question, frames), question.answer)
+    episode.reply(ChatReply(text=answer(thinking, question.answer)))
     return episode
 
 

@@ -27,7 +27,7 @@ Look = Callable[[Sequence[int]], list[EncodedFrame]]
 
 _MISSES = 0.12
 """Share of searches that find nothing of use at first."""
-_YES = "yes"
+_YES, _NOTHING = "yes", "nothing"
 INITIAL_FRAMES = 16
 """Frames that a run begins with."""
 
@@ -216,9 +216,9 @@ def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[
     states = [(frame, world.state(frame)) for frame in inside]
     if question.template == "count_of":
         return _counted(world.subject(question), states)
-    if question.template == "screen_nth":
-        return _numbered(states)
-    return [(frame, content(state)) for frame, state in states]
+    if question.template == "shape_order":
+        return _numbered([(frame, state.things[0].shape if state.things else None) for frame, state in states])
+    return _numbered([(frame, state.screen) for frame, state in states])
 
 
 def noted_until(seen: Sequence[tuple[int, FrameState]], tells: Callable[[int], bool]) -> list[tuple[int, str]]:
@@ -240,14 +240,14 @@ def content(state: FrameState) -> str:
     return caption(state).partition(" on ")[0]
 
 
-def _numbered(states: Sequence[tuple[int, FrameState]]) -> list[tuple[int, str]]:
-    """Which flash each one is: ``a red screen 1, nothing, a blue screen 2, a blue screen 2``."""
+def _numbered(sights: Sequence[tuple[int, str | None]]) -> list[tuple[int, str]]:
+    """Which one in the order each sight is: ``red 1, nothing, blue 2, blue 2``."""
     found: list[tuple[int, str]] = []
     number, before = 0, None
-    for frame, state in states:
-        number += state.screen not in (None, before)
-        found.append((frame, f"{content(state)} {number}" if state.screen else content(state)))
-        before = state.screen
+    for frame, sight in sights:
+        number += sight not in (None, before)
+        found.append((frame, f"{sight} {number}" if sight else _NOTHING))
+        before = sight
     return found
 
 
