@@ -203,8 +203,8 @@ def answer(thinking: str, text: str) -> str:
 def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[tuple[int, str]]:
     """What the thinking says of each frame that matters.
 
-    Mostly all that the frame shows, whatever is asked: to read is one skill, to pick from what is read another one, and
-    each is learnt sooner than both at once.
+    All that the frame shows, whatever is looked for: to read is one skill, to pick from what is read another one, and
+    each is learnt sooner than both at once. Of a sequence only its sights, with their numbers.
     """
     if question.template == "background_at":
         return [(frame, caption(world.state(frame))) for frame in frames if world.answer_from(question, [frame])]
