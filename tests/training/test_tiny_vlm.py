@@ -255,23 +255,29 @@ def test_the_loss_is_the_models_own(processor: Any) -> None:
     assert len(seen) == 5 * FRAME_TOKENS
 
 
-def test_conclusions_are_searches_without_pictures(processor: Any) -> None:
+def test_conclusions_train_all_but_what_only_pictures_tell(processor: Any) -> None:
     maker = ExampleMaker(processor)
     rng = random.Random(0)
     read = processor.tokenizer.decode
-    replies = []
+    ends, turns = [], 0
     for _ in range(200):
         example = maker.conclusion(rng)
         assert not len(example.frames)
         assert maker.image_token not in example.input_ids
-        replies.append(read(example.input_ids[example.sampled]).strip())
-        assert "<thinking>" in read(example.input_ids[~example.sampled])
-    found = [
-        reply for reply in replies if re.fullmatch(r"So (.+)\.</thinking>\n<answer>\1</answer><\|im_end\|>", reply)
-    ]
-    missed = [reply for reply in replies if reply.startswith("Not seen.</thinking>\n<tool_call>")]
-    assert len(found) + len(missed) == 200
-    assert 120 < len(found) < 198
+        replies = re.split(r"<\|im_end\|>", read(example.input_ids[example.sampled]))[:-1]
+        turns += len(replies)
+        for reply in replies:
+            listed, concluded, end = re.fullmatch(r"\s*<thinking>(.*?)(So|Not|Look)( .+)", reply, re.DOTALL).groups()
+            subject, _, notes = listed.rpartition("?") if "?" in listed else ("", "", listed)
+            assert re.fullmatch(r"(?:[\d ,.]|and|yes)*", notes), reply
+            assert re.fullmatch(r"(An?( [a-z]+)+)?", subject), reply
+            if concluded == "So":
+                assert re.fullmatch(r" (.+)\.</thinking>\n<answer>\1</answer>", end), reply
+            else:
+                assert "</thinking>\n<tool_call>{" in end, reply
+        ends.append(concluded)
+    assert turns > 280
+    assert 120 < ends.count("So") < 198
 
 
 def test_padding_changes_nothing(processor: Any) -> None:

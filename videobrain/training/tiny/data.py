@@ -22,7 +22,6 @@ from videobrain.agent import Episode
 from videobrain.agent.prompts import COMPACT
 from videobrain.models import ChatReply
 from videobrain.tools import ToolSpec
-from videobrain.tools.sampling import UNIFORM_FRAMES
 from videobrain.training.tiny.model import collate, fit_frame
 from videobrain.training.tiny.oracle import (
     INITIAL_FRAMES,
@@ -32,12 +31,11 @@ from videobrain.training.tiny.oracle import (
     initial_frames,
     new_episode,
     noted_until,
-    notes,
     play,
     think,
 )
 from videobrain.training.tiny.tokenizer import TOOLS
-from videobrain.training.tokens import ConversationTokenizer
+from videobrain.training.tokens import ConversationTokenizer, TokenizedConversation
 from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.video.frame import Frame, Pixels
 from videobrain.world import COLOURS, SHAPES, FrameState, Split, World, WorldQuestion, caption, draw_state, still
@@ -64,18 +62,23 @@ _IN_ORDER = 0.8
 """Share of look-ups that go through all frames, as the notes of a trajectory do."""
 _WITH_BACKGROUND = 0.25
 """Share of look-ups that say backgrounds too."""
-_INITIAL_FRAMES = ((100, (2, 4, 8, 16)), (math.inf, (4, 16, 16, 16)))
+_INITIAL_FRAMES = ((100, (2, 4, 8, 16)), (math.inf, (4, 8, 16, 16)))
 """Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
 _CONCLUDED = (1, 2, 3, 4, 6, 8)
-"""Frames of which conclusions are drawn."""
-_CONCLUSIONS = 12
+"""Frames of conclusions about stills."""
+_CONCLUSIONS = 8
 """Conclusions beside a batch of trajectories."""
-_WITHOUT_PICTURES = 2
+_WITHOUT_PICTURES = 3
 """Frames that one counts as in a batch."""
-_DENSE = 0.4
-"""Share of conclusions about order and number."""
-_FOUND = 0.75
-"""About the share of searches among the others that found something: to say that nothing was is learnt soon."""
+_OF_STILLS = 0.35
+"""Share of conclusions about stills; the others are of videos."""
+_PLAYED = {"direct": 0.2, "search": 0.35, "dense": 0.45}
+"""Share of each class among those."""
+_BEGUN_WITH = (2, 4, 8, 16)
+"""Frames that they begin with; of a question about an interval a few, since none of them matters."""
+_FEW = 4
+_OF_A_VIDEO = 2
+"""Trajectories of one video: more of them would show the same pictures again."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
 """Frames of single-shot prompts."""
 
@@ -109,7 +112,12 @@ class ExampleMaker:
         self._split = split
         ids = self._tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
         self._image = [ids[0], *[ids[1]] * self._tokenize.image_tokens(128, 128), ids[2]]
-        self._concluding = self._tokenizer.convert_tokens_to_ids(["So", "ĠSo", "Not", "ĠNot"])
+        to_ids = self._tokenizer.convert_tokens_to_ids
+        self._thinking, self._asked, self._digit = to_ids(["<thinking>", "?", "Ġdigit"])
+        self._concluding = set(to_ids(["ĠSo", "So", "ĠNot", "Not", "Look"]))
+        self._linking = set(to_ids([",Ġ", ".", "Ġand", "Ġyes"]))
+        vocabulary = self._tokenizer.get_vocab()
+        self._reading = {number for text, number in vocabulary.items() if text.strip("Ġ").isalpha()} - self._linking
         self.image_token: int = ids[1]
         self.pad_token: int = self._tokenizer.pad_token_id
 
@@ -151,24 +159,38 @@ class ExampleMaker:
         return self.of_episode(_searched(rng, self._numbered_stills(rng, count, backgrounds), _look(rng)))
 
     def conclusion(self, rng: random.Random) -> Example:
-        """A search, or a look at an interval, without its pictures; what follows from the notes is trained.
+        """A conversation without its pictures; all is trained but the words that only they tell.
 
-        Picking an answer out of notes takes thousands of examples, and thirty of these cost as much as two others.
+        So what holds a conversation together is learnt from thousands of examples that cost little: which frame comes
+        next, which one tells, what follows, and the call.
         """
-        if rng.random() < _DENSE:
-            episode = _looked_at(rng, self._split)
+        if rng.random() < _OF_STILLS:
+            states = [still(rng, self._split) for _ in range(rng.choice(_CONCLUDED))]
+            episode = _searched(rng, dict(zip(_numbers(rng, len(states)), states, strict=True)), _unseen)
         else:
-            seldom = rng.random() > _FOUND
-            while True:
-                states = [still(rng, self._split) for _ in range(rng.choice(_CONCLUDED))]
-                episode = _searched(rng, dict(zip(_numbers(rng, len(states)), states, strict=True)), _unseen)
-                if seldom or "<answer>" in episode.messages[-1].text:
-                    break
+            episode = _played_unseen(rng, self._split)
         tokens = self._tokenize(episode.messages[1:])
-        ids, sampled = np.array(tokens.input_ids), np.array(tokens.sampled)
-        begins = np.flatnonzero(sampled & np.isin(ids, self._concluding))[0]
+        ids = np.array(tokens.input_ids)
         words = ~np.isin(ids, self._image)
-        return Example(ids[words], (sampled & (np.arange(len(ids)) >= begins))[words], [])
+        return Example(ids[words], self._told_by_words(tokens)[words], [])
+
+    def _told_by_words(self, tokens: TokenizedConversation) -> npt.NDArray[np.bool_]:
+        """Which sampled tokens follow from the words before them: all but those of what a frame shows."""
+        told = np.array(tokens.sampled)
+        begin, noting, digit = 0, False, False
+        for place in np.flatnonzero(told):
+            token = tokens.input_ids[place]
+            if token == self._thinking:
+                begin, noting = place, True
+            elif token in self._concluding:
+                noting = False
+            elif token == self._asked and noting:
+                told[begin:place], digit = True, False  # what is looked for
+            elif noting:
+                digit = digit and token not in self._linking
+                told[place] = not digit and token not in self._reading
+                digit = digit or token == self._digit
+        return told
 
     def trajectory(self, rng: random.Random, world: World, number: int, count: int = INITIAL_FRAMES) -> Example:
         """The oracle's run on one question of a video, with tools or, now and then, in a single shot.
@@ -190,7 +212,7 @@ class ExampleMaker:
 
         single = rng.choice(_SINGLE_SHOT) if count == INITIAL_FRAMES and rng.random() < 0.2 else None
         if question.kind == "dense" and rng.random() < 0.7:
-            count = min(count, 4)  # none of them matters, and each costs
+            count = min(count, _FEW)  # none of them matters, and each costs
         initial = None if single else some_frames(world, question, rng, count)
         return self.of_episode(play(world, question, look, rng, single_shot=single, initial=initial))
 
@@ -275,7 +297,8 @@ class Batches:
                 def of_a_video() -> list[Example]:
                     world = World(rng.getrandbits(40), split="train")
                     count = rng.choice(counts)
-                    return [maker.trajectory(rng, world, each, count) for each in range(len(world.questions))]
+                    numbers = rng.sample(range(len(world.questions)), k=_OF_A_VIDEO)
+                    return [maker.trajectory(rng, world, each, count) for each in numbers]
 
                 return of_a_video
 
@@ -313,17 +336,16 @@ def _searched(rng: random.Random, by_number: Mapping[int, FrameState], look: Loo
     return episode
 
 
-def _looked_at(rng: random.Random, split: Split) -> Episode:
-    """A question about an interval, and the oracle's reply to the frames of its one call."""
+def _played_unseen(rng: random.Random, split: Split) -> Episode:
+    """The oracle's run on a question of a video, without pictures."""
     world = World(rng.getrandbits(40), split=split)
-    question = rng.choice([question for question in world.questions if question.kind == "dense"])
-    look = question.calls[0].arguments
-    frames = evenly_spaced(int(look["start_frame"]), int(look["end_frame"]), UNIFORM_FRAMES)
-    episode = new_episode(question.question, question.options, world.frame_count, tools=())
-    episode.start([_unseen(frame, world.state(frame)) for frame in frames])
-    thinking = think(world.subject(question), notes(world, question, frames), question.answer)
-    episode.reply(ChatReply(text=answer(thinking, question.answer)))
-    return episode
+    (kind,) = rng.choices(*zip(*_PLAYED.items(), strict=True))
+    question = rng.choice([question for question in world.questions if question.kind == kind])
+    count = _FEW if kind == "dense" else rng.choice(_BEGUN_WITH)
+    initial = some_frames(world, question, rng, count)
+    return play(
+        world, question, lambda frames: [_unseen(each, world.state(each)) for each in frames], rng, initial=initial
+    )
 
 
 def _about_stills(

@@ -145,9 +145,9 @@ class _Oracle:
         if question.kind == "dense" and self._tools and self._calls == 0:
             return call("Look closer.", "uniform_sample", question.calls[0].arguments)
         known = self._world.answer_from(question, frames) == question.answer
-        thinking = think(
-            self._world.subject(question), notes(self._world, question, frames), question.answer if known else None
-        )
+        # Said before each list, it would only recall the first one; the tool's result says it anyway.
+        subject = "" if question.kind == "search" and self._calls else self._world.subject(question)
+        thinking = think(subject, notes(self._world, question, frames), question.answer if known else None)
         if not known and question.kind == "search" and self._tools and self._calls < 2:
             arguments = dict(question.calls[0].arguments)
             if self._calls:  # the same words again would be no use, and are forbidden

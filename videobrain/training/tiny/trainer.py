@@ -52,8 +52,8 @@ class VlmStage:
 CURRICULUM: tuple[VlmStage, ...] = (
     VlmStage("captions", steps=500, frames=96, learning_rate=2e-3, last_share=0.3),
     VlmStage("lookup", steps=1000, frames=96, learning_rate=1.5e-3, last_share=0.3),
-    VlmStage("conclusions", steps=400, frames=64, learning_rate=1e-3, last_share=0.3, parts=2),
-    VlmStage("trajectories", steps=1200, frames=64, learning_rate=1e-3, last_share=0.02, parts=3),
+    VlmStage("conclusions", steps=300, frames=72, learning_rate=1e-3, last_share=0.3, parts=3),
+    VlmStage("trajectories", steps=1000, frames=80, learning_rate=1e-3, last_share=0.02, parts=3),
 )
 
 
