@@ -35,7 +35,7 @@ from videobrain.training.tiny.oracle import (
     think,
 )
 from videobrain.training.tiny.tokenizer import TOOLS
-from videobrain.training.tokens import ConversationTokenizer, TokenizedConversation
+from videobrain.training.tokens import ConversationTokenizer
 from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.video.frame import Frame, Pixels
 from videobrain.world import COLOURS, SHAPES, FrameState, Split, World, WorldQuestion, caption, draw_state, still
@@ -70,8 +70,10 @@ _CONCLUSIONS = 8
 """Conclusions beside a batch of trajectories."""
 _WITHOUT_PICTURES = 3
 """Frames that one counts as in a batch."""
-_OF_STILLS = 0.35
+_OF_STILLS = 0.5
 """Share of conclusions about stills; the others are of videos."""
+_FOUND = 0.75
+"""About the share of those that found something: to say that nothing was is learnt soon."""
 _PLAYED = {"direct": 0.2, "search": 0.35, "dense": 0.45}
 """Share of each class among those."""
 _BEGUN_WITH = (2, 4, 8, 16)
@@ -112,12 +114,6 @@ class ExampleMaker:
         self._split = split
         ids = self._tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
         self._image = [ids[0], *[ids[1]] * self._tokenize.image_tokens(128, 128), ids[2]]
-        to_ids = self._tokenizer.convert_tokens_to_ids
-        self._thinking, self._asked, self._digit = to_ids(["<thinking>", "?", "Ġdigit"])
-        self._concluding = set(to_ids(["ĠSo", "So", "ĠNot", "Not", "Look"]))
-        self._linking = set(to_ids([",Ġ", ".", "Ġand", "Ġyes"]))
-        vocabulary = self._tokenizer.get_vocab()
-        self._reading = {number for text, number in vocabulary.items() if text.strip("Ġ").isalpha()} - self._linking
         self.image_token: int = ids[1]
         self.pad_token: int = self._tokenizer.pad_token_id
 
@@ -159,38 +155,37 @@ class ExampleMaker:
         return self.of_episode(_searched(rng, self._numbered_stills(rng, count, backgrounds), _look(rng)))
 
     def conclusion(self, rng: random.Random) -> Example:
-        """A conversation without its pictures; all is trained but the words that only they tell.
+        """A conversation whose frames are described instead of shown.
 
-        So what holds a conversation together is learnt from thousands of examples that cost little: which frame comes
-        next, which one tells, what follows, and the call.
+        What holds a conversation together is learnt without seeing: which frame comes next, which one tells, what
+        follows from it, and the call.
         """
         if rng.random() < _OF_STILLS:
-            states = [still(rng, self._split) for _ in range(rng.choice(_CONCLUDED))]
-            episode = _searched(rng, dict(zip(_numbers(rng, len(states)), states, strict=True)), _unseen)
-        else:
-            episode = _played_unseen(rng, self._split)
-        tokens = self._tokenize(episode.messages[1:])
-        ids = np.array(tokens.input_ids)
-        words = ~np.isin(ids, self._image)
-        return Example(ids[words], self._told_by_words(tokens)[words], [])
+            seldom = rng.random() > _FOUND
+            while True:
+                states = [still(rng, self._split) for _ in range(rng.choice(_CONCLUDED))]
+                by_number = dict(zip(_numbers(rng, len(states)), states, strict=True))
+                episode = _searched(rng, by_number, _unseen)
+                if seldom or "<answer>" in episode.messages[-1].text:
+                    break
+            return self._described(episode, by_number.__getitem__)
+        world, episode = _played_unseen(rng, self._split)
+        return self._described(episode, world.state)
 
-    def _told_by_words(self, tokens: TokenizedConversation) -> npt.NDArray[np.bool_]:
-        """Which sampled tokens follow from the words before them: all but those of what a frame shows."""
-        told = np.array(tokens.sampled)
-        begin, noting, digit = 0, False, False
-        for place in np.flatnonzero(told):
-            token = tokens.input_ids[place]
-            if token == self._thinking:
-                begin, noting = place, True
-            elif token in self._concluding:
-                noting = False
-            elif token == self._asked and noting:
-                told[begin:place], digit = True, False  # what is looked for
-            elif noting:
-                digit = digit and token not in self._linking
-                told[place] = not digit and token not in self._reading
-                digit = digit or token == self._digit
-        return told
+    def _described(self, episode: Episode, state: Callable[[int], FrameState]) -> Example:
+        tokens = self._tokenize(episode.messages[1:])
+        frames = iter(tokens.frames)
+        ids: list[int] = []
+        sampled: list[bool] = []
+        for token, own in zip(tokens.input_ids, tokens.sampled, strict=True):
+            new = [token]
+            if token == self.image_token:
+                new = []
+            elif token == self._image[0]:
+                new += self._ids(f" {caption(state(next(frames).frame_index))}")
+            ids += new
+            sampled += [own] * len(new)
+        return Example(np.array(ids), np.array(sampled), [])
 
     def trajectory(self, rng: random.Random, world: World, number: int, count: int = INITIAL_FRAMES) -> Example:
         """The oracle's run on one question of a video, with tools or, now and then, in a single shot.
@@ -336,16 +331,17 @@ def _searched(rng: random.Random, by_number: Mapping[int, FrameState], look: Loo
     return episode
 
 
-def _played_unseen(rng: random.Random, split: Split) -> Episode:
-    """The oracle's run on a question of a video, without pictures."""
+def _played_unseen(rng: random.Random, split: Split) -> tuple[World, Episode]:
+    """A video, and the oracle's run on one of its questions, without pictures."""
     world = World(rng.getrandbits(40), split=split)
     (kind,) = rng.choices(*zip(*_PLAYED.items(), strict=True))
     question = rng.choice([question for question in world.questions if question.kind == kind])
-    count = _FEW if kind == "dense" else rng.choice(_BEGUN_WITH)
-    initial = some_frames(world, question, rng, count)
-    return play(
-        world, question, lambda frames: [_unseen(each, world.state(each)) for each in frames], rng, initial=initial
-    )
+    initial = some_frames(world, question, rng, _FEW if kind == "dense" else rng.choice(_BEGUN_WITH))
+
+    def look(frames: Sequence[int]) -> list[EncodedFrame]:
+        return [_unseen(frame, world.state(frame)) for frame in frames]
+
+    return world, play(world, question, look, rng, initial=initial)
 
 
 def _about_stills(
