@@ -69,6 +69,8 @@ def reply(body: dict[str, Any]) -> str:
     answer = "It is red."
     if "Answer with the letter" in asked:
         answer = "A"
+    elif "a JSON list of spans" in asked:
+        answer = "[[0.5, 1.5]]"
     elif schema := re.search(r"Answer with JSON that fits this schema: (\{.*\})", asked):
         values = {"string": "red", "integer": 7}
         fields = json.loads(schema[1])["properties"]

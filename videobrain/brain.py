@@ -40,6 +40,8 @@ from videobrain.tools import SearchFrames, Tool, ToolError, ToolRetry, resolve_t
 
 _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
+_MOST_SPANS = 100
+"""More than any benchmark counts; a grammar for replies grows with them."""
 
 
 class VideoBrain:
@@ -128,6 +130,7 @@ class VideoBrain:
         *,
         options: Sequence[str] | None = None,
         output_type: type[Any] | None = None,
+        max_spans: int | None = None,
         limits: Limits | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Answer:
@@ -138,6 +141,8 @@ class VideoBrain:
             question: The question.
             options: Texts of the options of a multiple-choice question; the answer then has a `choice`.
             output_type: A type that pydantic can validate; the answer then has an `output` of it.
+            max_spans: Ask where in the video the question, a query such as ``the person opens the fridge``, is to be
+                seen; the answer then has `spans`, so many at the most, the surest first.
             limits: Limits of this question.
             on_event: Called on the event loop with each event of the run; must be quick.
 
@@ -148,7 +153,7 @@ class VideoBrain:
             ConfigurationError: The question or a setting cannot be used.
         """
         async with self._resources() as resources:
-            return await self._answer(resources, video, question, options, output_type, limits, on_event)
+            return await self._answer(resources, video, question, options, output_type, max_spans, limits, on_event)
 
     @asynccontextmanager
     async def stream(
@@ -158,6 +163,7 @@ class VideoBrain:
         *,
         options: Sequence[str] | None = None,
         output_type: type[Any] | None = None,
+        max_spans: int | None = None,
         limits: Limits | None = None,
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Like `ask`, as a stream of events; the last one is `Finished`. Leaving the context cancels the run.
@@ -175,6 +181,7 @@ class VideoBrain:
                     question,
                     options=options,
                     output_type=output_type,
+                    max_spans=max_spans,
                     limits=limits,
                     on_event=send.send_nowait,
                 )
@@ -299,6 +306,7 @@ class VideoBrain:
         *,
         options: Sequence[str] | None = None,
         output_type: type[Any] | None = None,
+        max_spans: int | None = None,
         limits: Limits | None = None,
     ) -> Answer:
         """Like `ask`, for callers without an event loop, and for notebooks whose loop is running.
@@ -307,7 +315,7 @@ class VideoBrain:
         """
         with self._thread_lock:
             thread = self._thread = self._thread or LoopThread()
-        return thread.run(self._answer_in_thread(video, question, options, output_type, limits))
+        return thread.run(self._answer_in_thread(video, question, options, output_type, max_spans, limits))
 
     def close(self) -> None:
         """Free what `ask_sync` keeps. Idempotent; ``with VideoBrain(…) as brain:`` calls it at the end."""
@@ -368,10 +376,11 @@ class VideoBrain:
         question: str,
         options: Sequence[str] | None,
         output_type: type[Any] | None,
+        max_spans: int | None,
         limits: Limits | None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Answer:
-        _check_question(question, options, output_type)
+        _check_question(question, options, output_type, max_spans)
         output = _output(output_type)
         model = await resources.model()
         opened = await resources.videos.open(video)
@@ -387,6 +396,7 @@ class VideoBrain:
             output_schema=output.schema,
             check_answer=output.check,
             parse_output=output.parse,
+            max_spans=max_spans,
             model=model,
             tools=self.tools,
             limits=limits or self.limits,
@@ -408,9 +418,8 @@ class VideoBrain:
         try:
             if not isinstance(question, Question):
                 raise ConfigurationError(f"{question!r:.80} is no Question.")
-            answer = await self._answer(
-                resources, question.video, question.question, question.options, None, question.limits
-            )
+            asked = (question.video, question.question, question.options, None, question.max_spans, question.limits)
+            answer = await self._answer(resources, *asked)
         except Exception as error:  # whatever it is, it must not end the others; the caller gets it
             if not isinstance(error, VideoBrainError):
                 _LOGGER.exception("question %.200r failed", question)
@@ -432,11 +441,18 @@ def _drop_frames(error: Exception) -> None:
         link = link.__cause__ or link.__context__
 
 
-def _check_question(question: str, options: Sequence[str] | None, output_type: type[Any] | None) -> None:
+def _check_question(
+    question: str, options: Sequence[str] | None, output_type: type[Any] | None, max_spans: int | None
+) -> None:
     if not isinstance(question, str):
         raise ConfigurationError(f"{question!r:.80} is no question.", hint="Ask in a string.")
     if not question.strip():
         raise ConfigurationError("The question is empty.")
+    if max_spans is not None:
+        if options is not None or output_type is not None:
+            raise ConfigurationError("A question takes options, an output type or max_spans, one of them.")
+        if isinstance(max_spans, bool) or not isinstance(max_spans, int) or not 1 <= max_spans <= _MOST_SPANS:
+            raise ConfigurationError(f"max_spans is a number from 1 to {_MOST_SPANS}, not {max_spans!r:.80}.")
     if options is None:
         return
     if output_type is not None:

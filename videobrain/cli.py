@@ -55,6 +55,9 @@ def ask(
     option: Annotated[
         list[str] | None, typer.Option(help="An option of a multiple-choice question; give it once for each.")
     ] = None,
+    spans: Annotated[
+        int | None, typer.Option(min=1, help="Answer where in the video this is seen: so many spans at the most.")
+    ] = None,
     model: Model = None,
     base_url: BaseUrl = None,
     encoder: Encoder = None,
@@ -90,6 +93,8 @@ def ask(
     }
     if min_calls and strategy != "videobrain":
         raise typer.BadParameter(f"{strategy} calls no tools", param_hint="--min-calls")
+    if option and spans is not None:
+        raise typer.BadParameter("an answer is an option or spans, not both", param_hint="--spans")
     brain = VideoBrain(
         model,
         base_url=base_url,
@@ -102,7 +107,7 @@ def ask(
     async def run() -> Answer:
         with RunDisplay(quiet=quiet, conversation=verbose) as display:
             async with brain:
-                return await brain.ask(video, question, options=option or None, on_event=display)
+                return await brain.ask(video, question, options=option or None, max_spans=spans, on_event=display)
 
     for path in (trace, report):
         if path is not None:
@@ -117,6 +122,9 @@ def ask(
         text = answer.text
         if answer.choice and option:
             text = f"{answer.choice}. {option[ord(answer.choice) - ord('A')]}"
+        if spans is not None:
+            text = "\n".join(f"{start:10.2f} s to {end:10.2f} s" for start, end in answer.spans)
+            text = text or ("Not to be seen." if answer.stop_reason == "answered" else "")
         _print(text)
     if answer.stop_reason != "answered" or not kept:
         raise typer.Exit(1)

@@ -73,7 +73,7 @@ class Answer(BaseModel):
     evidence: tuple[Evidence, ...] = ()
     """Every frame the model was shown, in the order shown."""
     spans: tuple[Span, ...] = ()
-    """Spans in time, where the strategy localises its answer."""
+    """Where in the video, the surest first, where `max_spans` was asked for; none where it is not to be seen."""
     usage: Usage = Usage()
     stop_reason: str = "answered"
     """``answered``; or why the run ended without an answer: a field of `Limits`."""
@@ -122,6 +122,8 @@ class Question(BaseModel):
     question: str
     options: tuple[str, ...] | None = None
     """Texts of the options of a multiple-choice question, without letters."""
+    max_spans: int | None = Field(default=None, ge=1)
+    """The question is a query, and the answer has `spans`, so many at the most, instead of words."""
     key: str | None = None
     """The caller's own key; comes back unchanged."""
     limits: Limits | None = None

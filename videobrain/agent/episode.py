@@ -24,6 +24,7 @@ from videobrain.agent.choices import LETTERS, format_options
 from videobrain.agent.grammar import reply_pattern, violations
 from videobrain.agent.plan import LABEL_TOKENS, REPLY_TOKENS
 from videobrain.agent.reading import Answered, Call, CheckAnswer, Problem, Rules, read_reply
+from videobrain.agent.spans import SpanForm, spans_pattern
 from videobrain.agent.steps import (
     AskModel,
     CallTool,
@@ -174,6 +175,7 @@ class Episode:
                 options=self.config.options,
                 output_schema=self.config.output_schema,
                 check_answer=self._check_answer,
+                spans=self._span_form,
             ),
         )
         if isinstance(meaning, Problem):
@@ -182,12 +184,12 @@ class Episode:
             found = meaning.salvage or Answered("")
             if found.text:
                 self._warnings.append(f"The answer stands in an ill-formed reply: {meaning.text}.")
-            return self._finish(found.text, found.choice, "corrections")
+            return self._finish(found, "corrections")
         self._count["turns"] += 1
         if isinstance(meaning, Answered):
             if self._forced_by:
                 self._warnings.append(f"The limit of {_words(self._forced_by)} forced the answer.")
-            return self._finish(meaning.text, meaning.choice, "answered")
+            return self._finish(meaning, "answered")
         self._accepted.setdefault(meaning.name, []).append(meaning.arguments)
         self._call = meaning
         if limit := self._limit_before_call(meaning.name) or self._low(time_low):
@@ -208,7 +210,7 @@ class Episode:
             self._accepted[name].pop()
             self._call = None
             if self._count["corrections"] >= self.config.limits.corrections:
-                return self._finish("", None, "corrections")
+                return self._finish(Answered(""), "corrections")
             return self._correct(outcome.text, time_low)
         if low := self._low(time_low):
             self._force(low)
@@ -235,9 +237,16 @@ class Episode:
 
     def abort(self, limit: StopReason) -> Finish:
         """End the run at once, such as when its time is over."""
-        return self._finish("", None, limit)
+        return self._finish(Answered(""), limit)
 
     # How it goes on ----------------------------------------------------------------------------------------------
+
+    @property
+    def _span_form(self) -> SpanForm | None:
+        config = self.config
+        if config.max_spans is None:
+            return None
+        return SpanForm(config.max_spans, config.duration_seconds, config.frame_count)
 
     @property
     def _is_last(self) -> bool:
@@ -251,7 +260,7 @@ class Episode:
     def _force(self, limit: StopReason) -> Finish | None:
         """Make the next turn the last one; or end the run where the caller wants limits raised."""
         if self.config.limits.on_limit == "raise":
-            return self._finish("", None, limit)
+            return self._finish(Answered(""), limit)
         self._forced_by = self._forced_by or limit
         return None
 
@@ -281,6 +290,7 @@ class Episode:
             [_bounded(tool, bounds) for tool in tools],
             options=len(self.config.options or ()),
             output_schema=self.config.output_schema,
+            answer_pattern=spans_pattern(self._span_form) if self._span_form is not None else None,
             may_answer=not tools or self._count["turns"] >= self.config.min_calls,
             thinking_characters=self.config.thinking_characters,
         )
@@ -348,13 +358,19 @@ class Episode:
                 return "context"
         return None
 
-    def _finish(self, text: str, choice: str | None, reason: StopReason) -> Finish:
+    def _finish(self, found: Answered, reason: StopReason) -> Finish:
         if self._conclusion is None:
+            self._warnings += found.notes
             if reason != "answered":
-                without = "" if text else " without an answer"
+                without = "" if found.text else " without an answer"
                 self._warnings.append(f"The run ended{without}: the limit of {_words(reason)} was reached.")
             self._conclusion = Conclusion(
-                text, choice, reason, evidence=tuple(self._evidence), warnings=tuple(self._warnings)
+                found.text,
+                found.choice,
+                reason,
+                evidence=tuple(self._evidence),
+                spans=found.spans,
+                warnings=tuple(self._warnings),
             )
         return Finish(self._conclusion)
 

@@ -239,6 +239,7 @@ def reply_pattern(
     *,
     options: int = 0,
     output_schema: Mapping[str, Any] | None = None,
+    answer_pattern: str | None = None,
     may_answer: bool = True,
     thinking_characters: int = 400,
     answer_characters: int = 400,
@@ -250,6 +251,7 @@ def reply_pattern(
         tools: The tools that may be called now; none on the last turn.
         options: Number of options of a multiple-choice question; the answer is then one letter.
         output_schema: JSON schema of the answer, where one is asked for.
+        answer_pattern: Regular expression of the answer, where it has another form.
         may_answer: Whether an answer is allowed now.
         thinking_characters: Bound on the length of the thinking.
         answer_characters: Bound on the length of an open-ended answer.
@@ -262,6 +264,8 @@ def reply_pattern(
     if may_answer or not branches:
         if options:
             answer = f"[A-{chr(ord('A') + options - 1)}]"
+        elif answer_pattern is not None:
+            answer = answer_pattern
         elif output_schema is not None:
             answer = json_pattern(output_schema, characters=answer_characters)
         else:

@@ -6,6 +6,8 @@ their own; the Episode and everything around it stay the same.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict
 
 from videobrain.errors import ConfigurationError
@@ -132,16 +134,58 @@ COMPACT = DEFAULT.model_copy(
 
 _PROFILES = {profile.name: profile for profile in (DEFAULT, COMPACT)}
 
+_SPANS: Mapping[str, Mapping[str, str]] = {
+    "default": {
+        "system": (
+            "You find when something happens in a video. You are shown some of its frames; each has its frame number "
+            "and time before it. If they do not show when it begins and when it ends, look at more frames with a tool "
+            "before you answer; do not guess what a tool can show you, and do not look again for what you have seen."
+            "\n\nTools:\n{tools}\n\n"
+            "Choosing a tool: to find it, search for it first, one thing in a few words. To see when it begins and "
+            "ends, then sample the range around it evenly. Vary the range or the words from call to call. Tools take "
+            "frame numbers; the answer is in seconds.\n\n"
+            "Form of each reply:\n{form}"
+        ),
+        "system_without_tools": (
+            "You find when something happens in a video. You are shown some of its frames; each has its frame number "
+            "and time before it.\n\nForm of your reply:\n{form}"
+        ),
+        "question": DEFAULT.question.replace("Question:", "Query:"),
+    },
+    "compact": {
+        "system": "Find when something happens in a video. Tools:\n{tools}\n{form}",
+        "system_without_tools": "Find when something happens in a video.\n{form}",
+        "frame_label": "\n{frame_index} ({timestamp:.2f} s): ",
+    },
+}
+"""What is said in other words where the answer is spans. Every frame has its time, since that is what is asked for."""
+_ANSWER_SPANS: Mapping[str, str] = {
+    "default": (
+        "When in the video is this to be seen? The answer is a JSON list of spans in seconds, [[START, END], ...], "
+        "the surest first, at most {max_spans}; [] where it is not to be seen."
+    ),
+    "compact": "JSON list of spans in seconds, [[START, END], ...], surest first, at most {max_spans}; [] for none.",
+}
+"""Form of the answer that is spans: ``{max_spans}``."""
 
-def prompt_profile(name: str) -> PromptProfile:
+
+def prompt_profile(name: str, *, max_spans: int | None = None) -> PromptProfile:
     """A prompt profile by name.
+
+    Args:
+        name: Its name.
+        max_spans: Take its words for an answer that is spans of time, so many at the most.
 
     Raises:
         ConfigurationError: There is none of this name.
     """
     try:
-        return _PROFILES[name]
+        profile = _PROFILES[name]
     except KeyError:
         raise ConfigurationError(
             f"There is no prompt profile {name!r}.", hint=f"Known profiles: {', '.join(sorted(_PROFILES))}."
         ) from None
+    if max_spans is None:
+        return profile
+    answer = _ANSWER_SPANS[name].format(max_spans=max_spans)
+    return profile.model_copy(update={**_SPANS[name], "name": f"{name}-spans", "answer_open": answer})

@@ -10,7 +10,9 @@ import jsonschema
 
 from videobrain.agent.choices import LETTERS, parse_choice
 from videobrain.agent.grammar import CallText, ParsedReply, call_from, decode_json, parse_reply
+from videobrain.agent.spans import SpanForm, read_span_answer
 from videobrain.models import ChatReply
+from videobrain.result import Span
 from videobrain.tools import ToolSpec
 
 CheckAnswer = Callable[[str], str | None]
@@ -31,6 +33,9 @@ class Answered:
 
     text: str
     choice: str | None = None
+    spans: tuple[Span, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the reader of the answer should know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Rules:
     options: Sequence[str] | None
     output_schema: Mapping[str, Any] | None
     check_answer: CheckAnswer | None
+    spans: SpanForm | None = None
 
 
 def read_reply(reply: ChatReply, rules: Rules) -> Call | Answered | Problem:
@@ -128,6 +134,11 @@ def _read_answer(text: str, rules: Rules) -> Answered | Problem:
             letters = f"A to {LETTERS[len(rules.options) - 1]}"
             return Problem(f"the answer must be one letter from {letters}", salvage=answered)
         answered = Answered(text, choice)
+    if rules.spans is not None:
+        found = read_span_answer(text, rules.spans)
+        answered = Answered(text, spans=found.spans, notes=found.notes)
+        if found.problem:
+            return Problem(found.problem, salvage=answered)
     wrong = _schema_problem(text, rules.output_schema) if rules.output_schema is not None else None
     if wrong := wrong or (rules.check_answer(text) if rules.check_answer else None):
         return Problem(f"the answer does not fit the schema: {wrong}")

@@ -75,6 +75,7 @@ class Run:
         question: The question.
         options: Texts of the options of a multiple-choice question, or None.
         output_schema: JSON schema of the answer, or None.
+        max_spans: How many spans of time the answer may have, or None where it is no spans.
         video: The open video.
         model: The model.
         tools: The tools on offer.
@@ -96,10 +97,12 @@ class Run:
         output_schema: dict[str, Any] | None = None,
         check_answer: CheckAnswer | None = None,
         parse_output: Callable[[str], Any] | None = None,
+        max_spans: int | None = None,
     ) -> None:
         self.question = well_formed(question)
         self.options = tuple(well_formed(option) for option in options) if options else None
         self.output_schema = output_schema
+        self.max_spans = max_spans
         self.video = video
         self.model = model
         self.tools = {tool.name: tool for tool in tools}
@@ -297,11 +300,12 @@ class Run:
             question=self.question,
             options=self.options,
             output_schema=self.output_schema,
+            max_spans=self.max_spans,
             frame_count=len(self.video.table),
             fps=self.video.info.fps,
             duration_seconds=self.video.info.duration_seconds,
             tools=tuple(tool.spec for tool in tools),
-            prompts=prompt_profile(profile.prompts),
+            prompts=prompt_profile(profile.prompts, max_spans=self.max_spans),
             calling=self.settings.tool_calling if profile.native_tools else "tags",
             **planned,
         )

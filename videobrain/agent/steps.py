@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from videobrain.agent.prompts import DEFAULT, PromptProfile
 from videobrain.limits import Limits
@@ -45,6 +45,21 @@ class EpisodeConfig(BaseModel):
     max_output_tokens: int = 2048
     context_tokens: int | None = None
     frame_tokens: int = 256
+    max_spans: int | None = Field(default=None, ge=1)
+    """The answer is spans of time, so many at the most; the prompts are then those of `prompt_profile` for spans."""
+
+    @model_validator(mode="after")
+    def _answers_in_one_form(self) -> Self:
+        if self.max_spans is not None and (self.options or self.output_schema is not None):
+            raise ValueError("an answer is an option, a value of a schema or spans, one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_were_spans(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)
+        if self.max_spans is None:  # a question's trace says nothing of spans
+            dumped.pop("max_spans", None)
+        return dumped
 
 
 class ToolOutcome(BaseModel):

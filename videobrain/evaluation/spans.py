@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from videobrain.agent.spans import clock_seconds, written_spans
 from videobrain.evaluation.extraction import final_answer
 from videobrain.result import Span
 
@@ -13,32 +14,7 @@ SpanReader = Literal["videobrain", "lmms-eval", "timechat"]
 """Who reads. ``videobrain`` is ours. ``lmms-eval`` and ``timechat`` give what the scorers of those names give, for
 figures that are to stand beside published ones: at most one span, and none of many answers that say one."""
 
-# --- Ours ------------------------------------------------------------------------------------------------------------
-
-_DASH = r"[-\u2013\u2014~]"
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
-_UNIT = r"(?:h(?:ours?|rs?)?|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)\b"
-_CLOCK = r"\d{1,9}:\d{1,2}(?::\d{1,2})?(?:\.\d+)?"
 _NUMBER = r"\d{1,15}(?:\.\d+)?"
-_LASTING = rf"{_NUMBER}\s*{_UNIT}"
-_MOMENT = (
-    rf"(?<![\d.:])(?:(?:second|time)\s+)?(?:{_CLOCK}|{_LASTING}(?:\s*(?:and\s+)?{_LASTING})*|{_NUMBER})(?![\d:]|\.\d)"
-)
-_STARTS = r"(?:start|begin|began|from)\w*"
-_ENDS = r"(?:end|finish|stop|until|till)\w*"
-
-_PATTERNS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"[\[(]\s*(?P<start>{_MOMENT})\s*,\s*(?P<end>{_MOMENT})\s*[\])]",
-        rf"<\s*(?P<start>{_MOMENT})\s*>[^\d<]*<\s*(?P<end>{_MOMENT})\s*>",
-        rf"(?P<start>{_MOMENT})\s*(?:{_DASH}|\bto\b|\buntil\b|\btill\b)\s*(?P<end>{_MOMENT})",
-        rf"\bbetween\s+(?P<start>{_MOMENT})\s+and\s+(?P<end>{_MOMENT})",
-        rf"\b{_STARTS}\b[^\d\n]{{0,40}}?(?P<start>{_MOMENT})[^\d]{{0,60}}?\b{_ENDS}\b[^\d\n]{{0,40}}?(?P<end>{_MOMENT})",
-    )
-)
-"""Forms in which a span is written. Where a text has several, those of the first form are taken."""
-_TIMED = re.compile(r"[:a-z]", re.IGNORECASE)
 
 
 def read_spans(text: str, *, reader: SpanReader = "videobrain") -> tuple[Span, ...]:
@@ -59,40 +35,8 @@ def read_spans(text: str, *, reader: SpanReader = "videobrain") -> tuple[Span, .
         reader: Who reads; see `SpanReader`.
     """
     if reader == "videobrain":
-        return _read(final_answer(text))
+        return tuple(_span(*span) for span in written_spans(final_answer(text)).spans)
     return _lmms_eval(text) if reader == "lmms-eval" else _timechat(text)
-
-
-def _read(answer: str) -> tuple[Span, ...]:
-    plain = re.sub(r"[*_`\"']", "", answer)
-    for pattern in _PATTERNS:
-        found = [(match["start"], match["end"]) for match in pattern.finditer(plain)]
-        if found:
-            timed = [pair for pair in found if any(map(_TIMED.search, pair))]
-            return tuple(_span(*_with_units(start, end)) for start, end in timed or found)
-    return ()
-
-
-def _with_units(start: str, end: str) -> tuple[float, float]:
-    unit = re.search(_UNIT + "$", end, re.IGNORECASE)
-    if unit and re.fullmatch(_NUMBER, start):  # 1-2 minutes
-        start += unit[0]
-    return _seconds(start), _seconds(end)
-
-
-def _seconds(moment: str) -> float:
-    moment = re.sub(r"^(?:second|time)\s+", "", moment, flags=re.IGNORECASE)
-    if ":" in moment:
-        return _clock(moment)
-    parts = re.findall(rf"({_NUMBER})\s*([hms]?)", moment, re.IGNORECASE)
-    return float(sum(float(number) * _UNITS[unit.lower() or "s"] for number, unit in parts))
-
-
-def _clock(moment: str) -> float:
-    seconds = 0.0
-    for part in moment.split(":"):
-        seconds = 60 * seconds + float(part)
-    return seconds
 
 
 def _span(one: float, other: float) -> Span:
@@ -143,8 +87,8 @@ def _tells(line: str) -> bool:
 
 def _first(pattern: re.Pattern[str], lines: Sequence[str]) -> tuple[Span, ...]:
     match = next(filter(None, map(pattern.search, lines)), None)
-    return (_span(_clock(match[1]), _clock(match[2])),) if match else ()
+    return (_span(clock_seconds(match[1]), clock_seconds(match[2])),) if match else ()
 
 
 def _pair(moments: Sequence[str]) -> tuple[Span, ...]:
-    return (_span(_clock(moments[0]), _clock(moments[1])),) if len(moments) > 1 else ()
+    return (_span(clock_seconds(moments[0]), clock_seconds(moments[1])),) if len(moments) > 1 else ()

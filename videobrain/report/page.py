@@ -40,6 +40,7 @@ def environment() -> Environment:
         "clock": words.clock,
         "number": words.number,
         "pretty_json": words.pretty_json,
+        "ranges": words.ranges,
         "spoken": words.spoken,
         "took": words.took,
         "video_name": words.video_name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +28,11 @@ def clock(seconds: float) -> str:
     if minutes >= 60:
         return f"{sign}{minutes // 60}:{minutes % 60:02d}:{rest // 10:02d}"
     return f"{sign}{minutes}:{rest // 10:02d}.{rest % 10}"
+
+
+def ranges(spans: Iterable[tuple[float, float]]) -> str:
+    """Spans of seconds on the clock, in their order."""
+    return ", ".join(f"{clock(start)} \N{EN DASH} {clock(end)}" for start, end in spans)
 
 
 def took(seconds: float) -> str:
