@@ -30,8 +30,10 @@ class Command:
 
     def start(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
         # Nothing of the developer's own configuration reaches the command. PyAV, since importing torch takes seconds.
+        # The package is the one beside these tests, whichever is installed.
         bare = {"PATH": "/usr/bin:/bin", "HOME": str(self.home), "VIDEOBRAIN_CACHE_DIR": str(self.home / "cache")}
         bare |= {"VIDEOBRAIN_DECODER": "pyav", "VIDEOBRAIN_WARM_INDEX": "false", "OPENAI_API_KEY": "none"}
+        bare["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
         return subprocess.Popen(
             [sys.executable, "-m", "videobrain", *map(str, arguments)],
             env={**bare, **environment},

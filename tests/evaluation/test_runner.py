@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,10 @@ class Bench:
 
     async def run(self, out: str = "run", *, how: dict[str, Any] | None = None, **given: Any) -> Scores:
         benchmark = loaded(self.home, self.videos, self.rows)
+        given = {"on_progress": self.moments.append, **given}
         with FakeServer(self.answers) as server:
             async with brain_at(server.base_url, self.home, **(how or {})) as brain:
-                return await evaluate(benchmark, brain, self.home / out, on_progress=self.moments.append, **given)
+                return await evaluate(benchmark, brain, self.home / out, **given)
 
     def essence(self, out: str = "run") -> dict[str, dict[str, Any]]:
         return essence(read_results(self.home / out))
@@ -112,6 +114,19 @@ async def test_frames_are_kept_where_they_are_asked_for_and_a_brain_is_entered(b
         assert server.open_connections == 0
     (record,) = read_results(bench.home / "run")
     assert all(frame.jpeg for frame in Trace.load(bench.home / "run" / (record.trace or "")).frames().values())
+
+
+async def test_nothing_of_a_finished_question_stays_in_memory(bench: Bench) -> None:
+    alive: list[int] = []
+
+    def count(progress: Progress) -> None:
+        gc.collect()
+        alive.append(sum(type(each) is Trace for each in gc.get_objects()))
+
+    before = sum(type(each) is Trace for each in gc.get_objects())
+    await bench.run(on_progress=count, concurrency=1)
+    assert len(alive) == 13
+    assert max(alive[1:]) <= before + 2  # the one that was just written, with and without its frames
 
 
 async def test_strategies_by_name(bench: Bench) -> None:
