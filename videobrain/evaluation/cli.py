@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    benchmark: Annotated[str | None, typer.Argument(help="Name of a benchmark; see --list.")] = None,
+    benchmark: Annotated[str | None, typer.Argument(metavar="BENCHMARK", help="Its name; see --list.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Directory that the benchmark was downloaded to, or its file of questions.")
     ] = None,

@@ -48,7 +48,8 @@ class AdaptiveLimit:
         self._before: tuple[int, float] | None = None  # the number and the rate from which the last step was taken
         self._cut_at = float("-inf")
         self._rest = 0
-        self._restart()
+        self._replies = 0
+        self._began: float | None = None  # the window that is measured; None while replies of before are waited for
 
     @classmethod
     def fixed(cls, number: int) -> AdaptiveLimit:
@@ -105,5 +106,4 @@ class AdaptiveLimit:
         self._restart()
 
     def _restart(self) -> None:
-        self._replies = 0
-        self._began: float | None = None
+        self._replies, self._began = 0, None
