@@ -20,6 +20,12 @@ from videobrain.evaluation.results import read_results
 from videobrain.testing import FakeServer, Fault
 
 QUESTIONS = 24
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
+from videobrain.cli import main
+main()
+"""
 
 
 class Command:
@@ -35,7 +41,7 @@ class Command:
         bare |= {"VIDEOBRAIN_DECODER": "pyav", "VIDEOBRAIN_WARM_INDEX": "false", "OPENAI_API_KEY": "none"}
         bare["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
         return subprocess.Popen(
-            [sys.executable, "-m", "videobrain", *map(str, arguments)],
+            [sys.executable, "-c", PROGRAM, *map(str, arguments)],
             env={**bare, **environment},
             cwd=self.home,
             stdout=subprocess.PIPE,

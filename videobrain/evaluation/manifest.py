@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from hashlib import sha256
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -109,7 +109,7 @@ def manifest_of(brain: VideoBrain, reached: Reached, *, benchmark: str, split: s
 def settings_of(brain: VideoBrain, reached: Reached) -> dict[str, JsonValue]:
     """Everything beside the model and the strategy's name that an answer depends on."""
     strategy = brain.strategy
-    own = asdict(strategy) if is_dataclass(strategy) and not isinstance(strategy, type) else {}
+    own: dict[str, Any] = asdict(strategy) if is_dataclass(strategy) and not isinstance(strategy, type) else {}
     return {
         "limits": brain.limits.model_dump(mode="json"),
         "strategy": json.loads(json.dumps(own, default=repr)),

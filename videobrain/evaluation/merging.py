@@ -115,7 +115,7 @@ def _shard_of(manifests: Sequence[Manifest]) -> str | None:
     """Of the merged run: None where one of the runs is of all videos, or the shards are all there."""
     named = {manifest.shard for manifest in manifests if manifest.shard is not None}
     shards = {Shard.parse(part) for name in named for part in name.split("+")}
-    counts = {shard.count for shard in shards}
+    counts = {shard.parts for shard in shards}
     whole = any(manifest.shard is None for manifest in manifests)
     if whole or (len(counts) == 1 and len(shards) == counts.pop()):
         return None

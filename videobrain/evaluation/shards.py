@@ -14,7 +14,7 @@ class Shard(NamedTuple):
 
     number: int
     """From 1."""
-    count: int
+    parts: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -29,8 +29,8 @@ class Shard(NamedTuple):
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.parts}"
 
     def holds(self, video: str) -> bool:
         """Whether a video belongs to this part. Its name alone decides, so that all machines agree."""
-        return int.from_bytes(sha256(video.encode("utf-8", "replace")).digest()[:8]) % self.count == self.number - 1
+        return int.from_bytes(sha256(video.encode("utf-8", "replace")).digest()[:8]) % self.parts == self.number - 1
