@@ -33,8 +33,8 @@ from videobrain.index import FrameEncoder, FrameHit, FrameIndex
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, resolve_model
 from videobrain.models.resolve import own_encoder
-from videobrain.resources import Resources
-from videobrain.result import Answer, Outcome, Question, VideoSource
+from videobrain.resources import Reached, Resources
+from videobrain.result import Answer, Clip, Outcome, Question, VideoSource
 from videobrain.settings import Settings
 from videobrain.tools import SearchFrames, Tool, ToolError, ToolRetry, resolve_tools
 
@@ -117,11 +117,26 @@ class VideoBrain:
     ) -> None:
         await self.aclose()
 
+    @property
+    def entered(self) -> bool:
+        """Whether its calls share what they need, that is, whether they stand within its ``async with``."""
+        return self._shared is not None
+
     async def aclose(self) -> None:
         """Free everything: decoders, indexes, connections, a managed model server. Idempotent."""
         shared, self._shared = self._shared, None
         if shared is not None:
             await shared.aclose()
+
+    async def reach(self) -> Reached:
+        """Make the model ready, so that what is wrong with it shows before the first question.
+
+        Raises:
+            ModelError: A server cannot be reached, or a model cannot be started.
+            ConfigurationError: No model is configured, or it cannot be used.
+        """
+        async with self._resources() as resources:
+            return await resources.reach()
 
     async def ask(
         self,
@@ -291,7 +306,7 @@ class VideoBrain:
             EncoderUnavailableError: The frame encoder cannot be loaded.
         """
         async with self._resources() as resources:
-            sources = [video] if isinstance(video, str | Path | bytes) else list(video)
+            sources = [video] if isinstance(video, str | Path | bytes | Clip) else list(video)
             videos = [await resources.videos.open(source) for source in sources]
             library = resources.library(videos, own_encoder=await self._own_encoder())
             hits = await library.search(

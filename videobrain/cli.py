@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from videobrain.evaluation.cli import register as register_evaluation
+
 if TYPE_CHECKING:
     from videobrain.agent import Trace
     from videobrain.result import Answer
@@ -341,6 +343,9 @@ def tiny(
         _print(str(made))
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from here", 130)
+
+
+register_evaluation(app)
 
 
 @app.callback(invoke_without_command=True)

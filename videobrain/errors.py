@@ -25,7 +25,8 @@
     │       ├── UnknownModelError
     │       ├── ContextLengthError
     │       └── ImageLimitError
-    └── LimitExceeded              a limit was reached and `on_limit="raise"`; carries the partial answer
+    ├── LimitExceeded              a limit was reached and `on_limit="raise"`; carries the partial answer
+    └── EvaluationStoppedError     a batch was stopped: too many errors, or its results cannot be written
 
 Each message names the thing and the cause; `hint` is the next step for the reader and is part of `str(error)`.
 """
@@ -198,6 +199,10 @@ class LimitExceeded(VideoBrainError):
         super().__init__(message, hint=hint)
         self.limit = limit
         self.partial = partial
+
+
+class EvaluationStoppedError(VideoBrainError):
+    """A batch of questions was stopped before its end. What was finished is kept, and a second start goes on."""
 
 
 class TraceError(InputError):

@@ -7,7 +7,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
@@ -26,6 +26,17 @@ _INDEXES_KEPT = 64
 """Indexes in memory at once; an hour of video takes 11 MB. A dropped one is read from disk when it is used again."""
 _WARMING_SECONDS = 60.0
 """An index that would take longer than this to warm is left to grow on demand."""
+
+
+class Reached(NamedTuple):
+    """What answers, once it is reached."""
+
+    model: str
+    """Its model string, or another name."""
+    prompts: str
+    """Name of the prompts that it is asked with."""
+    encoder: str
+    """Name of the frame encoder that searches use."""
 
 
 class Resources:
@@ -73,6 +84,16 @@ class Resources:
             if self._model is None:
                 self._model = await anyio.to_thread.run_sync(self._new_model)
             return self._model
+
+    async def reach(self) -> Reached:
+        """Start or reach the model, and say by what names it and its encoder go.
+
+        Raises:
+            ModelError: It cannot be reached or started.
+        """
+        model = await self.model()
+        await model.capacity()
+        return Reached(model.name, model.profile.prompts, self.encoder(model.profile.encoder).name)
 
     def encoder(self, own: str | None) -> SharedEncoder:
         """What embeds frames: what the user chose, else the model's `own` encoder, else the default of the settings."""

@@ -15,8 +15,26 @@ from videobrain.limits import Limits
 if TYPE_CHECKING:
     from videobrain.agent.trace import Trace
 
-VideoSource = str | Path | bytes
-"""A video: a path, the file's bytes, or (with ``allow_remote``) an http(s) URL."""
+
+WholeVideo = str | Path | bytes
+"""A path, the file's bytes, or (with ``allow_remote``) an http(s) URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A part of a video, which can be asked about as if there were nothing else of it.
+
+    Its frames and times are counted from its own start.
+    """
+
+    video: WholeVideo
+    start_seconds: float
+    end_seconds: float
+    """Half-open; may lie behind the video's end."""
+
+
+VideoSource = WholeVideo | Clip
+"""A video: a path, the file's bytes, (with ``allow_remote``) an http(s) URL, or a part of one of these."""
 
 
 class Span(NamedTuple):

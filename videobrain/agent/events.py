@@ -78,6 +78,8 @@ class RequestRetrying(_Event):
     attempt: int
     delay_seconds: float
     reason: str
+    error: str = ""
+    """Name of the error's type that this would have become, such as ``RateLimitError``."""
 
 
 class ReplyDelta(_Event):

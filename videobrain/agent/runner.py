@@ -341,7 +341,7 @@ class Run:
 
     def _on_model_event(self, event: ModelEvent) -> None:
         if isinstance(event, RequestRetried):
-            self.emit(RequestRetrying(attempt=event.attempt, delay_seconds=event.delay_seconds, reason=event.reason))
+            self.emit(RequestRetrying(**event.model_dump(exclude={"kind"})))
         else:
             self.emit(ReplyDelta(text=event.text))
 

@@ -125,6 +125,8 @@ class RequestRetried(_Value):
     """The try that failed, from 1."""
     delay_seconds: float
     reason: str
+    error: str = ""
+    """Name of the error's type that this would have become, such as ``RateLimitError``; empty where there is none."""
 
 
 ModelEvent = TextDelta | RequestRetried

@@ -124,7 +124,8 @@ async def with_retries(
             wish = f", and the server asks to wait {asked:g} s" if asked else ""
             error = failure.error(f"{made}; no time is left for another try ({bound:g} s in all{wish}).")
             break
-        event = RequestRetried(attempt=tries, delay_seconds=delay, reason=failure.message)
+        kind = failure.kind.__name__
+        event = RequestRetried(attempt=tries, delay_seconds=delay, reason=failure.message, error=kind)
         _LOGGER.info("try %d failed, next in %.2f s: %s", tries, delay, failure.message)
         if on_retry is not None:
             on_retry(event)

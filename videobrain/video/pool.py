@@ -12,10 +12,11 @@ from weakref import WeakValueDictionary
 import anyio
 
 from videobrain.errors import MissingDependencyError, VideoError
-from videobrain.result import VideoSource
+from videobrain.result import Clip, VideoSource
 from videobrain.settings import Settings
 from videobrain.video.cache import FrameCache
 from videobrain.video.decoders import DecoderPool
+from videobrain.video.part import VideoPart
 from videobrain.video.scan import scan
 from videobrain.video.source import MediaSource, display_name, resolve_source
 from videobrain.video.table import Scan, VideoInfo
@@ -72,6 +73,8 @@ class VideoPool:
             ConfigurationError: A URL while ``allow_remote`` is off, or a stream index that is no video stream's.
             DecodeTimeoutError: It took longer than ``decode_timeout_seconds``.
         """
+        if isinstance(source, Clip):
+            return VideoPart(await self.open(source.video), source.start_seconds, source.end_seconds)
         job = Job(self.settings.decode_timeout_seconds, f"Opening {display_name(source)}")
         media = await self.run(job, lambda job: resolve_source(source, allow_remote=self.settings.allow_remote))
         lock = self._opening.setdefault(media.content_key, anyio.Lock())

@@ -12,7 +12,7 @@ from typing import IO, NamedTuple, TypeGuard
 from urllib.parse import urlsplit
 
 from videobrain.errors import ConfigurationError, VideoError, VideoNotFoundError
-from videobrain.result import VideoSource
+from videobrain.result import WholeVideo
 
 _BLOCK_BYTES = 16 * 1024
 _BLOCKS = 32
@@ -73,7 +73,7 @@ class MediaSource:
             )
 
 
-def display_name(source: VideoSource) -> str:
+def display_name(source: WholeVideo) -> str:
     """How a source is named in messages: bytes not at all, a URL without what may be secret in it.
 
     Raises:
@@ -84,7 +84,7 @@ def display_name(source: VideoSource) -> str:
     return _url_name(source) if _is_url(source) else os.fspath(source)
 
 
-def resolve_source(source: VideoSource, *, allow_remote: bool) -> MediaSource:
+def resolve_source(source: WholeVideo, *, allow_remote: bool) -> MediaSource:
     """Check `source` and compute its content key. Reads at most half a megabyte.
 
     Raises:
@@ -142,7 +142,7 @@ def _content_key(file: IO[bytes], size: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def _is_url(source: VideoSource) -> TypeGuard[str]:
+def _is_url(source: WholeVideo) -> TypeGuard[str]:
     return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
-from videobrain.result import VideoSource
+from videobrain.result import WholeVideo
 from videobrain.video.frame import FrameSize, Pixels
 from videobrain.video.video import Video
 from videobrain.video.writing import write_frames
@@ -36,7 +36,7 @@ def write_file(path: Path, frames: Iterable[Pixels], *, side: int, crf: int) -> 
     return aside.replace(path)
 
 
-def is_world_video(source: VideoSource | Video) -> bool:
+def is_world_video(source: WholeVideo | Video) -> bool:
     """Whether a video is one of ours, by the tag in its metadata; False for a URL and for what cannot be opened.
 
     A `Video` is open already, and tells at once.
@@ -50,7 +50,7 @@ def holds(path: Path, frame_count: int) -> bool:
     return _header(path) == (TAG, frame_count)
 
 
-def _header(source: VideoSource) -> tuple[str, int]:
+def _header(source: WholeVideo) -> tuple[str, int]:
     """Comment and number of frames, as the container states them; nothing and 0 where it cannot be opened."""
     import av
 

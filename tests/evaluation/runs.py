@@ -1,0 +1,95 @@
+"""A small benchmark, a server that knows its answers, and what of a run's records must not differ."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from videobrain import Settings, VideoBrain
+from videobrain.evaluation.benchmarks import LoadedBenchmark, load_benchmark
+from videobrain.evaluation.record import Record
+from videobrain.testing import Fault, make_video
+
+ANSWER = "<thinking>The frames suffice.</thinking>\n<answer>{}</answer>"
+VIDEOS = ("a.mp4", "b.mp4", "c.mp4")
+
+
+def write_videos(directory: Path) -> Path:
+    for name, colour in zip(VIDEOS, ("red", "green", "blue"), strict=True):
+        make_video(directory / name, seconds=1, fps=4, size=(64, 32), scenes=[colour])
+    return directory
+
+
+def question(number: int, **fields: Any) -> dict[str, Any]:
+    """A question about one of three videos in turn; every third is answered wrongly by `Answers`."""
+    return {
+        "key": f"q{number}",
+        "video": VIDEOS[number % len(VIDEOS)],
+        "question": f"Question {number}: which colour?",
+        "options": ["red", "blue"],
+        "answer": "B" if number % 3 == 0 else "A",
+        **fields,
+    }
+
+
+def write_questions(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    return path
+
+
+def loaded(directory: Path, videos: Path, rows: Iterable[dict[str, Any]]) -> LoadedBenchmark:
+    return load_benchmark("plain", write_questions(directory / "questions.jsonl", rows), videos=videos)
+
+
+class Answers:
+    """What a `FakeServer` says: always A, but for questions that have something else to come first.
+
+    Args:
+        faults: Of each question's number what it begins with.
+        seconds: How long a reply takes.
+    """
+
+    def __init__(self, faults: Mapping[int, list[Fault | str]] | None = None, *, seconds: float = 0.0) -> None:
+        self.faults = faults or {}
+        self.seconds = seconds
+        self.asked: list[int] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, body: dict[str, Any]) -> str | Fault:
+        number = int(re.findall(r"Question (\d+)", json.dumps(body))[-1])
+        with self._lock:
+            self.asked.append(number)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            coming = self.faults.get(number)
+            fault = coming.pop(0) if coming else None
+        time.sleep(self.seconds)
+        with self._lock:
+            self._at_once -= 1
+        return fault or ANSWER.format("A")
+
+    @property
+    def times(self) -> Counter[int]:
+        return Counter(self.asked)
+
+
+def brain_at(base_url: str, home: Path, **how: Any) -> VideoBrain:
+    settings = Settings(decoder="pyav", cache_dir=home / "cache", warm_index=False, retries=how.pop("retries", 2))
+    return VideoBrain("openai:fake-model", base_url=base_url, api_key="none", settings=settings, **how)
+
+
+def essence(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
+    """The records by key without what differs from run to run, which is the time they took."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        assert record.sample.key not in found, "a question stands there twice"
+        found[record.sample.key] = record.model_dump(mode="json", exclude={"usage": {"seconds"}})
+    return found

@@ -1,0 +1,168 @@
+"""The commands as a user meets them; runs that are killed and interrupted go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluation.runs import Answers, essence, question, write_questions, write_videos
+
+from videobrain.evaluation.results import read_results
+from videobrain.testing import FakeServer, Fault
+
+QUESTIONS = 24
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
+from videobrain.cli import main
+main()
+"""
+
+
+class Command:
+    def __init__(self, home: Path, videos: Path) -> None:
+        self.home = home
+        self.videos = videos
+        write_questions(home / "questions.jsonl", [question(number) for number in range(QUESTIONS)])
+
+    def start(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+        # Nothing of the developer's own configuration reaches the command. PyAV, since importing torch takes seconds.
+        # The package is the one beside these tests, whichever is installed.
+        bare = {"PATH": "/usr/bin:/bin", "HOME": str(self.home), "VIDEOBRAIN_CACHE_DIR": str(self.home / "cache")}
+        bare |= {"VIDEOBRAIN_DECODER": "pyav", "VIDEOBRAIN_WARM_INDEX": "false", "OPENAI_API_KEY": "none"}
+        bare["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+            env={**bare, **environment},
+            cwd=self.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *arguments: object, expect: int = 0) -> tuple[str, str]:
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=100)
+        assert process.returncode == expect, err
+        assert "Traceback" not in err
+        return out, err
+
+    def evaluation(self, server: FakeServer, out: str, *more: object) -> list[object]:
+        where = ["--data", "questions.jsonl", "--videos", self.videos, "--out", out, "--base-url", server.base_url]
+        return ["eval", "plain", *where, *more]
+
+
+@pytest.fixture
+def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    return Command(tmp_path, write_videos(tmp_path_factory.mktemp("videos")))
+
+
+def has(home: Path, out: str, lines: int) -> bool:
+    path = home / out / "results.jsonl"
+    return path.exists() and path.read_bytes().count(b"\n") >= lines
+
+
+def wait_until(there: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 100
+    while not there():
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_the_list_of_benchmarks(command: Command) -> None:
+    out, err = command("eval", "--list")
+    for said in ("lvbench", "plain", "choice, open, grounding, highlights", "2,700", "to download"):
+        assert said in out
+    assert err == ""
+    rows = json.loads(command("eval", "--list", "--json")[0])
+    assert {"name", "task", "questions", "licence", "download"} == set(rows[0])
+    assert len(rows) >= 14
+
+
+def test_a_run_prints_a_table_and_then_the_same_as_json(command: Command) -> None:
+    with FakeServer(Answers({1: [Fault.status(400, "no")]})) as server:
+        run = command.evaluation(server, "run")
+        out, err = command(*run)
+        again, _ = command(*run, "--json", "--quiet")
+        asked = len(server.requests)
+    assert "plain (questions), openai:fake-model, videobrain" in out
+    assert "62.5 %" in out
+    assert "1 (4.2 %)" in out
+    assert "0 of 24 questions" in err
+    assert asked == QUESTIONS
+    scores = json.loads(again)
+    assert (scores["total"]["questions"], scores["total"]["correct"], scores["total"]["errors"]) == (24, 15, 1)
+    assert scores["total"]["accuracy"][0] == 0.625
+
+
+def test_wrong_usage_and_wrong_input(command: Command) -> None:
+    _, err = command("eval", "plain", expect=2)
+    assert "--data and --out" in err
+    _, err = command("eval", "nonsense", "--data", ".", "--out", "run", "--model", "openai:x", expect=2)
+    assert err.startswith("error: There is no benchmark 'nonsense'.")
+    with FakeServer() as server:
+        for more in (["--concurrency", "many"], ["--shard", "5/4"], ["--strategy", "guess"]):
+            command(*command.evaluation(server, "run", *more), expect=2)
+    _, err = command("merge", "run-1", "run-2", "--out", "run", expect=2)
+    assert "run-1 is no run" in err
+    assert not (command.home / "run").exists()
+
+
+def test_a_run_that_fails_ends_with_status_1(command: Command) -> None:
+    refuse: dict[int, list[Fault | str]] = {number: [Fault.status(400, "no paper")] for number in range(QUESTIONS)}
+    with FakeServer(Answers(refuse)) as server:
+        out, err = command(*command.evaluation(server, "run", "--max-errors", "2", "--concurrency", "1"), expect=1)
+    assert out == ""
+    assert "error: 2 questions failed" in err
+    assert "no paper" in err
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(command: Command) -> None:
+    answers = Answers(seconds=0.03)
+    with FakeServer(answers) as server:
+        command(*command.evaluation(server, "whole", "--quiet"))
+        answers.asked.clear()
+        for target in (3, 9, 16):
+            process = command.start(*command.evaluation(server, "run", "--quiet", "--concurrency", "3"))
+            with process:
+                wait_until(partial(has, command.home, "run", target), process)
+                process.kill()
+                process.communicate()
+            assert process.returncode == -signal.SIGKILL
+        command(*command.evaluation(server, "run", "--quiet"))
+    assert essence(read_results(command.home / "run")) == essence(read_results(command.home / "whole"))
+    assert set(answers.times) == {*range(QUESTIONS)}
+    assert len(answers.asked) <= QUESTIONS + 3 * 3  # what was under way at a kill is asked again, and nothing else
+
+
+def test_an_interrupted_run_says_how_to_go_on(command: Command) -> None:
+    with FakeServer(Answers(seconds=0.1)) as server:
+        process = command.start(*command.evaluation(server, "run", "--concurrency", "2"))
+        with process:
+            wait_until(partial(has, command.home, "run", 2), process)
+            os.kill(process.pid, signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert "of 24 questions are finished and kept in run; the same command goes on from here" in err
+        assert "Traceback" not in err
+        assert 2 <= len(read_results(command.home / "run")) < QUESTIONS
+        command(*command.evaluation(server, "run", "--quiet"))
+    assert len(essence(read_results(command.home / "run"))) == QUESTIONS
+
+
+def test_shards_are_merged(command: Command) -> None:
+    with FakeServer(Answers()) as server:
+        for number in (1, 2):
+            command(*command.evaluation(server, f"run-{number}", "--quiet", "--shard", f"{number}/2"))
+    out, _ = command("merge", "run-1", "run-2", "--out", "run", "--json")
+    assert json.loads(out)["total"]["questions"] == QUESTIONS

@@ -1,0 +1,412 @@
+"""Batches of questions: what is asked, what is kept, what ends a run and how it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluation.runs import VIDEOS, Answers, brain_at, essence, loaded, question, write_videos
+
+from tests.evaluation.test_results import full_disk
+from videobrain import VideoBrain
+from videobrain.agent import Trace
+from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError
+from videobrain.evaluation.merging import merge_runs
+from videobrain.evaluation.progress import Progress
+from videobrain.evaluation.record import Prediction
+from videobrain.evaluation.results import read_manifest, read_results
+from videobrain.evaluation.runner import evaluate
+from videobrain.evaluation.sample import Sample
+from videobrain.evaluation.scores import Scores, score_run
+from videobrain.evaluation.shards import Shard
+from videobrain.limits import Limits
+from videobrain.testing import FakeServer, Fault
+from videobrain.world import WorldQuestion
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_videos(tmp_path_factory.mktemp("videos"))
+
+
+class Bench:
+    """Questions with a directory of their own, asked of a server with these answers."""
+
+    def __init__(self, home: Path, videos: Path) -> None:
+        self.home = home
+        self.videos = videos
+        self.rows = [question(number) for number in range(12)]
+        self.answers = Answers()
+        self.moments: list[Progress] = []
+
+    async def run(self, out: str = "run", *, how: dict[str, Any] | None = None, **given: Any) -> Scores:
+        benchmark = loaded(self.home, self.videos, self.rows)
+        given = {"on_progress": self.moments.append, **given}
+        with FakeServer(self.answers) as server:
+            async with brain_at(server.base_url, self.home, **(how or {})) as brain:
+                return await evaluate(benchmark, brain, self.home / out, **given)
+
+    def essence(self, out: str = "run") -> dict[str, dict[str, Any]]:
+        return essence(read_results(self.home / out))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, videos: Path) -> Bench:
+    return Bench(tmp_path, videos)
+
+
+# --- A whole run -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_whole_run_is_kept_and_scored(bench: Bench) -> None:
+    bench.rows[4] |= {"video": "lost.mp4"}
+    bench.rows[5] |= {"slices": {"type": "colour"}}
+    scores = await bench.run()
+    assert (scores.questions, scores.total.questions, scores.total.correct, scores.total.errors) == (11, 11, 7, 0)
+    assert (scores.missing_videos, scores.missing_questions) == (1, 1)
+    assert scores.slices["type"]["colour"].questions == 1
+    assert scores.total.efficiency.frames == 4
+    assert bench.answers.times == dict.fromkeys({*range(12)} - {4}, 1)
+
+    records = read_results(bench.home / "run")
+    assert {record.sample.key for record in records} == {f"q{number}" for number in range(12)} - {"q4"}
+    one = next(record for record in records if record.sample.key == "q0")
+    assert (one.benchmark, one.model, one.strategy) == ("plain", "openai:fake-model", "videobrain")
+    assert one.prediction == Prediction(text="A", choice="A")
+    assert (one.stop_reason, one.seen_seconds) == ("answered", (0.0, 0.25, 0.5, 0.75))
+    assert one.usage.input_tokens == 10
+    trace = Trace.load(bench.home / "run" / (one.trace or ""))
+    assert trace.answer is not None
+    assert trace.answer.choice == "A"
+    assert not any(frame.jpeg for frame in trace.frames().values())
+
+    manifest = read_manifest(bench.home / "run")
+    assert (manifest.benchmark, manifest.split, manifest.model) == ("plain", "questions", "openai:fake-model")
+    assert {record.settings for record in records} == {manifest.settings_digest}
+    first, last = bench.moments[0], bench.moments[-1]
+    assert (first.done, last.done, last.questions, last.correct, last.scored) == (0, 11, 11, 7, 11)
+    assert last.accuracy == scores.total.accuracy.value if scores.total.accuracy else False
+    assert (last.frames_per_question, last.missing_videos) == (4.0, 1)
+
+
+async def test_questions_on_one_video_follow_each_other_and_so_many_run_at_once(bench: Bench) -> None:
+    await bench.run(concurrency=1)
+    assert bench.answers.asked == [*range(0, 12, 3), *range(1, 12, 3), *range(2, 12, 3)]
+    assert bench.answers.most_at_once == 1
+    bench.answers = Answers(seconds=0.2)
+    await bench.run("three", concurrency=3)
+    assert bench.answers.most_at_once == 3
+    assert bench.essence("three") == bench.essence()
+
+
+async def test_frames_are_kept_where_they_are_asked_for_and_a_brain_is_entered(bench: Bench) -> None:
+    benchmark = loaded(bench.home, bench.videos, bench.rows[:1])
+    with FakeServer(bench.answers) as server:
+        brain = brain_at(server.base_url, bench.home)
+        await evaluate(benchmark, brain, bench.home / "run", keep_frames=True)
+        assert not brain.entered
+        assert server.open_connections == 0
+    (record,) = read_results(bench.home / "run")
+    assert all(frame.jpeg for frame in Trace.load(bench.home / "run" / (record.trace or "")).frames().values())
+
+
+async def test_nothing_of_a_finished_question_stays_in_memory(bench: Bench) -> None:
+    alive: list[int] = []
+
+    def count(progress: Progress) -> None:
+        gc.collect()
+        alive.append(sum(type(each) is Trace for each in gc.get_objects()))
+
+    before = sum(type(each) is Trace for each in gc.get_objects())
+    await bench.run(on_progress=count, concurrency=1)
+    assert len(alive) == 13
+    assert max(alive[1:]) <= before + 2  # the one that was just written, with and without its frames
+
+
+async def test_strategies_by_name(bench: Bench) -> None:
+    bench.rows = bench.rows[:3]
+    for name, frames in (("uniform-2", 2), ("blind", 0)):
+        scores = await bench.run(name, how={"strategy": name})
+        assert (scores.strategy, scores.total.efficiency.frames) == (name, frames)
+
+
+# --- Going on --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_second_start_asks_only_what_is_missing(bench: Bench) -> None:
+    await bench.run(limit=5)
+    assert len(bench.answers.asked) == 5
+    await bench.run()
+    assert bench.answers.times == dict.fromkeys(range(12), 1)
+    assert bench.moments[-1].earlier == 5
+    whole = bench.essence()
+    results = bench.home / "run" / "results.jsonl"
+    written = results.read_bytes()
+    results.write_bytes(written[: -len(written.splitlines()[-1]) // 2])
+    await bench.run()
+    assert len(bench.answers.asked) == 13
+    assert bench.essence() == whole
+
+
+async def test_another_setting_is_another_run(bench: Bench) -> None:
+    await bench.run(limit=1)
+    with pytest.raises(ConfigurationError, match=r"limits is .*\"turns\": 6.*, not .*\"turns\": 2"):
+        await bench.run(how={"limits": Limits(turns=2)})
+    with pytest.raises(ConfigurationError, match="the strategy is 'videobrain', not 'blind'"):
+        await bench.run(how={"strategy": "blind"})
+    assert len(bench.answers.asked) == 1
+
+
+async def test_one_run_at_a_time_in_a_directory(bench: Bench) -> None:
+    bench.answers.seconds = 0.3
+    first = asyncio.create_task(bench.run(concurrency=1))
+    while not (bench.home / "run" / "run.json").exists():  # noqa: ASYNC110  # the file system gives no events
+        await asyncio.sleep(0.01)
+    other = Bench(bench.home, bench.videos)
+    with pytest.raises(ConfigurationError, match="Another process works on the run"):
+        await other.run()
+    await first
+    assert (other.answers.asked, len(bench.essence())) == ([], 12)
+
+
+async def test_a_cancelled_run_leaves_whole_lines_and_goes_on(bench: Bench) -> None:
+    bench.answers.seconds = 0.05
+    task = asyncio.create_task(bench.run(concurrency=2))
+    while len(bench.answers.asked) < 5:  # noqa: ASYNC110  # they are counted in the server's threads
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    kept = bench.essence()
+    assert 0 < len(kept) < 12
+    assert not list((bench.home / "run").rglob("*.part"))
+    finished = {int(key[1:]) for key in kept}
+    await bench.run()
+    assert len(bench.essence()) == 12
+    assert all(bench.answers.times[number] == 1 for number in finished)
+
+
+# --- Errors ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_failed_question_is_a_record_and_is_asked_again_on_request(bench: Bench) -> None:
+    bench.answers.faults = {1: [Fault.context_length()], 5: [Fault.status(400, "no")]}
+    scores = await bench.run()
+    assert (scores.total.errors, scores.total.questions) == (2, 12)
+    failed = {record.sample.key: record for record in read_results(bench.home / "run") if record.error}
+    assert set(failed) == {"q1", "q5"}
+    assert "maximum context length is 4096" in (failed["q1"].error or "")
+    assert (failed["q1"].error or "").startswith("ContextLengthError: ")
+    assert Trace.load(bench.home / "run" / (failed["q1"].trace or "")).events[-1].kind == "failed"
+
+    await bench.run()
+    assert len(bench.answers.asked) == 12
+    scores = await bench.run(retry_errors=True)
+    assert bench.answers.times == {**dict.fromkeys(range(12), 1), 1: 2, 5: 2}
+    assert (scores.total.errors, len(bench.essence())) == (0, 12)
+
+
+async def test_too_many_errors_end_the_run_with_their_causes(bench: Bench) -> None:
+    bench.answers.faults = {number: [Fault.status(400, "out of paper")] for number in range(12)}
+    with pytest.raises(EvaluationStoppedError) as stopped:
+        await bench.run(max_errors=3, concurrency=1)
+    assert "3 questions failed" in str(stopped.value)
+    assert '3 x RequestRejectedError: The server answered 400: "out of paper"' in str(stopped.value)
+    assert "--retry-errors" in str(stopped.value)
+    assert len(bench.answers.asked) == 3
+    scores = await bench.run(retry_errors=True, max_errors=None)
+    assert (scores.total.errors, scores.total.questions) == (9, 12)
+
+
+async def test_an_error_of_all_questions_ends_the_run_at_once(bench: Bench) -> None:
+    bench.answers.faults = {number: [Fault.unauthorized()] for number in range(12)}
+    with pytest.raises(EvaluationStoppedError, match=r"Every question fails with AuthenticationError: .* API key"):
+        await bench.run(concurrency=1)
+    assert (len(bench.answers.asked), bench.essence()) == (1, {})
+
+
+async def test_a_bug_in_a_tool_of_ones_own_is_that_questions_error(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        name = "broken"
+
+        async def run(self, run: Any) -> Any:
+            return {}["frames"]
+
+    scores = await bench.run(how={"strategy": Broken()}, limit=1)
+    assert scores.total.errors == 1
+    (record,) = read_results(bench.home / "run")
+    assert record.error == "KeyError: 'frames'"
+    assert "question 'q0' failed" in caplog.text
+
+
+async def test_a_full_disk_stops_the_run_and_a_second_start_goes_on(bench: Bench) -> None:
+    await bench.run("whole")
+    await bench.run(limit=4)
+    (bench.home / "cache").mkdir(exist_ok=True)
+    with (
+        full_disk((bench.home / "run" / "results.jsonl").stat().st_size + 10),
+        pytest.raises(EvaluationStoppedError, match="cannot be written to"),
+    ):
+        await bench.run(concurrency=1)
+    assert len(bench.essence()) == 4
+    await bench.run()
+    assert bench.essence() == bench.essence("whole")
+
+
+async def test_what_cannot_be_asked(bench: Bench) -> None:
+    bench.rows = [question(0, options=None, answer=None, spans=[[0, 0.5]]), question(1)]
+    scores = await bench.run()
+    assert (scores.total.errors, bench.answers.asked) == (1, [1])
+    failed = next(record for record in read_results(bench.home / "run") if record.error)
+    assert "grounding are not supported yet" in (failed.error or "")
+    bench.rows = [question(0, video="lost.mp4")]
+    with pytest.raises(InputError, match="None of the 1 videos of Own questions is there"):
+        await bench.run("other")
+    for wrong in ({"concurrency": 0}, {"limit": 0}, {"max_errors": 0}, {"shard": "3/2"}):
+        with pytest.raises(ConfigurationError):
+            await bench.run("other", **wrong)  # type: ignore[arg-type]
+    assert not (bench.home / "other").exists()
+
+
+async def test_a_question_about_a_part_of_a_video(bench: Bench) -> None:
+    bench.rows = [question(0, clip=[0.5, 1.0])]
+    await bench.run()
+    (record,) = read_results(bench.home / "run")
+    assert record.seen_seconds == (0.5, 0.75)  # of the whole video
+
+
+async def test_a_run_that_ends_without_an_answer_is_unanswered(bench: Bench) -> None:
+    for limits in (Limits(corrections=0), Limits(corrections=0, on_limit="raise")):
+        bench.rows = [question(0)]
+        bench.answers.faults = {0: ["Hm."]}
+        scores = await bench.run(limits.on_limit, how={"limits": limits})
+        assert (scores.total.unanswered, scores.total.errors) == (1, 0)
+        assert read_results(bench.home / limits.on_limit)[0].stop_reason == "corrections"
+
+
+# --- Concurrency -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_refuses_for_load_is_asked_less(bench: Bench) -> None:
+    bench.answers = Answers({number: [Fault.rate_limit(0.01)] for number in (0, 3)}, seconds=0.1)
+    await bench.run()
+    assert bench.moments[0].concurrency == 4
+    assert bench.moments[-1].concurrency in (1, 2)
+    assert len(bench.essence()) == 12
+
+
+# --- Shards ----------------------------------------------------------------------------------------------------------
+
+
+async def test_shards_are_disjoint_by_video_and_their_merge_equals_the_whole(bench: Bench) -> None:
+    whole = await bench.run("whole")
+    for number in (1, 2, 3):
+        await bench.run(f"part-{number}", shard=f"{number}/3")
+    parts = [bench.home / f"part-{number}" for number in (1, 2, 3)]
+    held = [{record.sample.video for record in read_results(part)} for part in parts]
+    assert sorted(video for names in held for video in names) == sorted(VIDEOS)
+    merged = merge_runs(parts, bench.home / "merged")
+    assert (merged.shard, merged.questions) == (None, 12)
+    assert bench.essence("merged") == bench.essence("whole")
+    assert all(
+        (bench.home / "merged" / (record.trace or "")).is_file() for record in read_results(bench.home / "merged")
+    )
+    same = {"run", "total"}
+    assert score_run(bench.home / "merged").model_dump(exclude=same) == whole.model_dump(exclude=same)
+
+    merge_runs(parts[:2], bench.home / "two")
+    assert read_manifest(bench.home / "two").shard == "1/3+2/3"
+    asked = len(bench.answers.asked)
+    await bench.run("two")  # the rest, without a shard
+    assert bench.essence("two") == bench.essence("whole")
+    assert len(bench.answers.asked) - asked == len(read_results(parts[2]))
+
+    with pytest.raises(ConfigurationError, match=r"merged exists"):
+        merge_runs(parts, bench.home / "merged")
+    await bench.run("blind", how={"strategy": "blind"})
+    with pytest.raises(ConfigurationError, match=r"does not belong to .*: the strategy is 'blind', not 'videobrain'"):
+        merge_runs([parts[0], bench.home / "blind"], bench.home / "mixed")
+    assert not (bench.home / "mixed").exists()
+
+
+async def test_an_answer_goes_before_an_error_in_a_merge(bench: Bench) -> None:
+    bench.answers.faults = {2: [Fault.status(400, "no")]}
+    await bench.run("one")
+    await bench.run("two", limit=3)
+    merge_runs([bench.home / "one", bench.home / "two"], bench.home / "merged")
+    merged = bench.essence("merged")
+    assert (len(merged), merged["q2"]["error"]) == (12, None)
+
+
+def test_a_shard_does_not_depend_on_other_videos() -> None:
+    names = [f"{number}.mp4" for number in range(1000)]
+    parts = [[name for name in names if Shard(number, 4).holds(name)] for number in (1, 2, 3, 4)]
+    assert sorted(name for part in parts for name in part) == sorted(names)
+    assert all(200 < len(part) < 300 for part in parts)
+    assert Shard.parse(" 2/4 ") == Shard(2, 4)
+    for wrong in ("0/4", "5/4", "2", "a/b", "2/0"):
+        with pytest.raises(ConfigurationError, match="is no shard"):
+            Shard.parse(wrong)
+
+
+# --- Answers in words ------------------------------------------------------------------------------------------------
+
+
+class Judge:
+    """Accepts an A; fails as often as it is told to."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.seen: list[str] = []
+
+    async def score(self, sample: Sample, prediction: Prediction) -> float | None:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("the judge is asleep")
+        self.seen.append(sample.key)
+        return 1.0 if prediction.text == "A" else 0.0
+
+
+async def test_a_judge_scores_answers_in_words_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.rows = [question(number, options=None, answer="red") for number in range(3)] + [question(3)]
+    assert (await bench.run()).total.unscored == 3
+    scores = await bench.run(judge=Judge(failures=1))
+    assert (scores.total.unscored, scores.total.correct) == (1, 2)
+    assert "was not judged" in caplog.text
+    judge = Judge()
+    scores = await bench.run(judge=judge)
+    assert (scores.total.unscored, scores.total.correct, len(judge.seen)) == (0, 3, 1)
+    assert len(bench.answers.asked) == 4
+
+
+async def test_questions_of_the_synthetic_world_score_themselves(bench: Bench) -> None:
+    def world(number: int, truth: str) -> dict[str, Any]:
+        made = WorldQuestion(
+            key=f"q{number}", video="a.mp4", question="?", options=None, answer=truth, kind="direct", template="t",
+            held_out=False, spans=(), frame_count=4, calls=(),
+        )  # fmt: skip
+        return question(number, options=None, answer=truth, extra={"world": made.model_dump(mode="json")})
+
+    bench.rows = [world(0, "A"), world(1, "red")]
+    scores = await bench.run()
+    assert (scores.total.correct, scores.total.incorrect, scores.total.unscored) == (1, 1, 0)
+    assert bench.moments[-1].correct == 1
+
+
+async def test_reach_names_the_one_model_of_a_server(bench: Bench) -> None:
+    benchmark = loaded(bench.home, bench.videos, bench.rows[:1])
+    with FakeServer(bench.answers) as server:
+        async with VideoBrain(
+            "openai:", base_url=server.base_url, settings=brain_at(server.base_url, bench.home).settings
+        ) as b:
+            assert (await b.reach()).model == "openai:fake-model"
+            await evaluate(benchmark, b, bench.home / "run")
+    assert json.loads((bench.home / "run" / "run.json").read_text())["model"] == "openai:fake-model"

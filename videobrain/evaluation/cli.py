@@ -1,0 +1,202 @@
+"""The commands ``videobrain eval`` and ``videobrain merge``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from videobrain.brain import VideoBrain
+    from videobrain.evaluation.scores import Scores
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program's."""
+    app.command("eval")(evaluate)
+    app.command()(merge)
+
+
+def evaluate(
+    benchmark: Annotated[str | None, typer.Argument(metavar="BENCHMARK", help="Its name; see --list.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Directory that the benchmark was downloaded to, or its file of questions.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the run; the same one goes on where it stopped.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Which part. [default: the benchmark's first]")] = None,
+    videos: Annotated[Path | None, typer.Option(help="Directory of the videos, where they lie elsewhere.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="openai:NAME, vllm:ID_OR_DIR, local:ID_OR_DIR or tiny. [default: $VIDEOBRAIN_MODEL]"
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Address of an OpenAI-compatible server. [default: $OPENAI_BASE_URL]")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="open_clip model of the frame index. [default: $VIDEOBRAIN_ENCODER]")
+    ] = None,
+    strategy: Annotated[str, typer.Option(help="videobrain, uniform-N (one shot) or blind.")] = "videobrain",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions.")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="A part of the videos, such as 2/4.")] = None,
+    concurrency: Annotated[
+        str, typer.Option(metavar="N|auto", help="Questions at once; auto follows what the server can do.")
+    ] = "auto",
+    max_errors: Annotated[int, typer.Option(min=0, help="Stop once so many questions failed; 0 never does.")] = 50,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask questions again that failed.")] = False,
+    max_turns: Annotated[int | None, typer.Option(min=1, help="Replies of the model to a question.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Frames shown of a video in all.")] = None,
+    max_corrections: Annotated[int | None, typer.Option(min=0, help="Ill-formed replies that are corrected.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(min=0.001, help="Time of a question.")] = None,
+    constrain: Annotated[
+        bool | None,
+        typer.Option("--constrain/--no-constrain", help="Hold replies to the grammar (vLLM and local: models)."),
+    ] = None,
+    keep_frames: Annotated[bool, typer.Option("--keep-frames", help="Keep the frames in the traces.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the questions of a benchmark, or go on where that was stopped."""
+    if list_:
+        _list(as_json)
+        return
+    if benchmark is None or data is None or out is None:
+        raise typer.BadParameter("give a BENCHMARK with --data and --out, or --list")
+    given: dict[str, Any] = {
+        "turns": max_turns,
+        "frames": max_frames,
+        "corrections": max_corrections,
+        "seconds": max_seconds,
+    }
+    brain = _brain(
+        model,
+        base_url=base_url,
+        encoder=encoder,
+        strategy=strategy,
+        limits={name: value for name, value in given.items() if value is not None},
+        settings={} if constrain is None else {"constrain_replies": constrain},
+    )
+    scores = _run(
+        benchmark,
+        data,
+        brain,
+        out,
+        split=split,
+        videos=videos,
+        quiet=quiet,
+        limit=limit,
+        shard=shard,
+        concurrency=_concurrency(concurrency),
+        max_errors=max_errors or None,
+        retry_errors=retry_errors,
+        keep_frames=keep_frames,
+    )
+    _show(scores, as_json)
+    if scores.total.questions and scores.total.errors == scores.total.questions:
+        raise typer.Exit(1)
+
+
+def merge(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of runs.", metavar="RUN…")],
+    out: Annotated[Path, typer.Option(help="Directory of the merged run; it must not exist.")],
+    as_json: Json = False,
+) -> None:
+    """Make one run of its shards."""
+    from videobrain.errors import VideoBrainError
+    from videobrain.evaluation.merging import merge_runs
+    from videobrain.evaluation.scores import score_run
+
+    try:
+        merge_runs(runs, out)
+        _show(score_run(out), as_json)
+    except VideoBrainError as error:
+        _fail(error)
+
+
+def _brain(model: str | None, *, limits: dict[str, Any], settings: dict[str, Any], **given: Any) -> VideoBrain:
+    from videobrain.brain import VideoBrain
+    from videobrain.limits import Limits
+    from videobrain.settings import Settings
+
+    return VideoBrain(model, limits=Limits(**limits), settings=Settings(**settings), **given)
+
+
+def _run(
+    benchmark: str,
+    data: Path,
+    brain: VideoBrain,
+    out: Path,
+    *,
+    split: str | None,
+    videos: Path | None,
+    quiet: bool,
+    **how: Any,
+) -> Scores:
+    """Load and evaluate; an error of ours becomes words and an exit status."""
+    from videobrain.errors import VideoBrainError
+    from videobrain.evaluation.benchmarks import load_benchmark
+    from videobrain.evaluation.runner import evaluate
+    from videobrain.evaluation.show import EvaluationDisplay
+
+    display = EvaluationDisplay(quiet=quiet)
+
+    async def run() -> Scores:
+        with display:
+            return await evaluate(loaded, brain, out, on_progress=display, **how)
+
+    try:
+        loaded = load_benchmark(benchmark, data, split=split, videos=videos)
+        display.problems(loaded)
+        return asyncio.run(run())
+    except VideoBrainError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        done = display.progress
+        kept = f"{done.done:,} of {done.questions:,} questions are finished and kept in {out}; " if done else ""
+        sys.stderr.write(f"error: interrupted; {kept}the same command goes on from here\n")
+        raise SystemExit(130) from None
+
+
+def _list(as_json: bool) -> None:
+    from videobrain.evaluation.benchmarks import benchmark_rows
+    from videobrain.evaluation.show import print_benchmarks
+
+    rows = benchmark_rows()
+    if as_json:
+        sys.stdout.write(json.dumps([row._asdict() for row in rows]) + "\n")
+    else:
+        print_benchmarks(rows, sys.stdout)
+
+
+def _show(scores: Scores, as_json: bool) -> None:
+    from videobrain.evaluation.show import print_scores
+
+    if as_json:
+        sys.stdout.write(scores.model_dump_json() + "\n")
+    else:
+        print_scores(scores, sys.stdout)
+
+
+def _concurrency(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is neither a number of questions nor auto", param_hint="--concurrency")
+    return int(text)
+
+
+def _fail(error: Exception) -> NoReturn:
+    from videobrain.errors import InputError
+
+    sys.stderr.write(f"error: {error}\n")
+    raise SystemExit(2 if isinstance(error, InputError) else 1)

@@ -1,0 +1,130 @@
+"""One run of several, such as the shards of a benchmark that several machines asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError
+from videobrain.evaluation.lines import JsonLines
+from videobrain.evaluation.manifest import Manifest, key_of
+from videobrain.evaluation.record import Record
+from videobrain.evaluation.results import (
+    MANIFEST_FILE,
+    RESULTS_FILE,
+    SCORES_FILE,
+    TRACES,
+    iterate_results,
+    read_manifest,
+)
+from videobrain.evaluation.scoring import Scored
+from videobrain.evaluation.shards import Shard
+from videobrain.files import ASIDE, whole_file
+
+
+def merge_runs(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Manifest:
+    """Make one run of several that were made with the same model, strategy and settings. Blocks.
+
+    Where several hold the same question, an answer goes before an error, and else the first one counts. The merged run
+    may be continued as any other.
+
+    Args:
+        runs: Directories of runs.
+        out: Directory of the merged one; it appears when it is whole.
+
+    Returns:
+        What the merged run is; its shard is None where the shards of a whole are all there.
+
+    Raises:
+        ConfigurationError: `out` exists, or the runs do not belong together.
+        InputError: A directory is no run, or its results are damaged.
+        EvaluationStoppedError: The merged run cannot be written.
+    """
+    sources, target = [Path(run) for run in runs], Path(out)
+    if not sources:
+        raise ConfigurationError("There are no runs to merge.")
+    if target.exists():
+        raise ConfigurationError(f"{target} exists.", hint="Name a directory that does not exist.")
+    manifests = [read_manifest(source) for source in sources]
+    for source, manifest in zip(sources[1:], manifests[1:], strict=True):
+        if different := manifests[0].differences(manifest):
+            raise ConfigurationError(
+                f"{source} does not belong to {sources[0]}: {'; '.join(different)}.",
+                hint="Merge runs of one benchmark, model, strategy and settings.",
+            )
+    merged = manifests[0].model_copy(update={"shard": _shard_of(manifests), "questions": _questions_of(manifests)})
+    aside = target.with_name(f".{target.name}{ASIDE}")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)  # of a merge that was killed
+        (aside / TRACES).mkdir(parents=True)
+        merged = _write(sources, aside, merged)
+        aside.replace(target)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise EvaluationStoppedError(
+            f"The merged run {target} cannot be written: {error.strerror or error}.",
+            hint="Make room, and merge again. The runs are as they were.",
+        ) from error
+    return merged
+
+
+def _write(sources: Sequence[Path], aside: Path, merged: Manifest) -> Manifest:
+    origin: dict[str, tuple[int, bool]] = {}  # which run's record of a key counts, and whether it is an answer
+    for number, source in enumerate(sources):
+        for record in iterate_results(source):
+            key, answered = key_of(record), record.error is None
+            if key not in origin or (answered and not origin[key][1]):
+                origin[key] = number, answered
+
+    def records() -> Iterator[Record]:
+        for number, source in enumerate(sources):
+            for record in iterate_results(source):
+                key = key_of(record)
+                if origin.get(key, (-1, False)) != (number, record.error is None):
+                    continue
+                del origin[key]
+                if record.trace is not None:
+                    _copy_trace(source, aside, record.trace)
+                yield record
+
+    def scores() -> Iterator[Scored]:
+        for source in sources:
+            yield from JsonLines(source / SCORES_FILE, Scored).read()
+
+    merged = merged.model_copy(update={"questions": max(merged.questions, len(origin))})
+    JsonLines(aside / RESULTS_FILE, Record).rewrite(records())
+    JsonLines(aside / SCORES_FILE, Scored).rewrite(scores())
+    with whole_file(aside / MANIFEST_FILE) as file:
+        file.write(merged.model_dump_json(indent=2).encode() + b"\n")
+    return merged
+
+
+def _copy_trace(source: Path, aside: Path, trace: str) -> None:
+    path = source / trace
+    if not path.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"A record of {source} names the trace {trace}, which lies outside of it.")
+    try:
+        shutil.copyfile(path, aside / trace)
+    except FileNotFoundError:
+        return  # traces may be deleted to save room; the records are what counts
+
+
+def _shard_of(manifests: Sequence[Manifest]) -> str | None:
+    """Of the merged run: None where one of the runs is of all videos, or the shards are all there."""
+    named = {manifest.shard for manifest in manifests if manifest.shard is not None}
+    shards = {Shard.parse(part) for name in named for part in name.split("+")}
+    counts = {shard.parts for shard in shards}
+    whole = any(manifest.shard is None for manifest in manifests)
+    if whole or (len(counts) == 1 and len(shards) == counts.pop()):
+        return None
+    return "+".join(str(shard) for shard in sorted(shards))
+
+
+def _questions_of(manifests: Sequence[Manifest]) -> int:
+    """How many questions the merged run is about, as far as the manifests tell."""
+    most: dict[str | None, int] = {}
+    for manifest in manifests:
+        most[manifest.shard] = max(most.get(manifest.shard, 0), manifest.questions)
+    return most[None] if None in most else sum(most.values())

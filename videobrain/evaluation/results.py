@@ -1,0 +1,290 @@
+"""A run on disk: what it is, one record a line, and a trace for each question.
+
+run.json         what was asked of whom, and how (`Manifest`)
+results.jsonl    one `Record` a line, in the order in which they were finished
+scores.jsonl     what a judge made of answers in words, where there was one
+traces/          the trace of each question, under the key of its answer
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import filelock
+from pydantic import ValidationError
+
+from videobrain.agent import Trace
+from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError
+from videobrain.evaluation.lines import JsonLines
+from videobrain.evaluation.manifest import Manifest, key_of
+from videobrain.evaluation.record import Record
+from videobrain.evaluation.sample import Sample
+from videobrain.evaluation.scoring import Scored, score_key, wants_judge
+from videobrain.files import ASIDE, whole_file
+
+MANIFEST_FILE, RESULTS_FILE, SCORES_FILE, TRACES = "run.json", "results.jsonl", "scores.jsonl", "traces"
+_LOCK = ".lock"
+
+
+def read_results(directory: str | os.PathLike[str]) -> list[Record]:
+    """The records of a run, in the order in which they were finished. A torn last line is passed over.
+
+    Raises:
+        InputError: It is no run, or a line of its results is damaged; the error names the line.
+    """
+    return list(iterate_results(directory))
+
+
+def iterate_results(directory: str | os.PathLike[str]) -> Iterator[Record]:
+    """As `read_results`, one record in memory at a time."""
+    _check_run(Path(directory))
+    return _results(Path(directory)).read()
+
+
+def read_manifest(directory: str | os.PathLike[str]) -> Manifest:
+    """What a run is.
+
+    Raises:
+        InputError: It is no run, or its manifest is damaged or of another version of videobrain.
+    """
+    path = Path(directory) / MANIFEST_FILE
+    _check_run(Path(directory))
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Check its permissions.") from error
+    except ValidationError as error:
+        what = error.errors(include_url=False)[0]
+        raise InputError(
+            f"{path} is damaged, or of another version of videobrain: {what['msg']}.", hint="Name another directory."
+        ) from error
+
+
+def read_scores(directory: str | os.PathLike[str]) -> dict[str, float]:
+    """What a judge made of a run's answers: scores from 0 to 1 by `score_key`.
+
+    Raises:
+        InputError: The file cannot be read, or a line of it is damaged.
+    """
+    scores = JsonLines(Path(directory) / SCORES_FILE, Scored)
+    return {scored.key: scored.score for scored in scores.read()}
+
+
+@dataclass(slots=True)
+class Begun:
+    """What a run that is continued holds already."""
+
+    done: set[str] = field(default_factory=set)
+    """Keys of the answers that are not asked for again."""
+    unjudged: list[Record] = field(default_factory=list)
+    """Answers that a judge has not scored yet."""
+
+
+class RunDirectory:
+    """A run that is written to, by this process alone. A context; its methods block and are work for a thread.
+
+    Attributes:
+        path: The directory.
+        manifest: What the run is.
+
+    Args:
+        path: The directory; it is made where it is missing.
+        manifest: What the run is to be. A run that is there must be the same.
+        keep_frames: Whether traces keep the frames' bytes.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, *, keep_frames: bool = False) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._keep_frames = keep_frames
+        # Entered in a thread and left in another: the lock must not belong to either.
+        self._lock = filelock.FileLock(path / _LOCK, timeout=0, thread_local=False)
+        # A task that is cancelled leaves its thread writing: closing waits for it.
+        self._busy = threading.RLock()
+        self._results = _results(path)
+        self._scores = JsonLines(path / SCORES_FILE, Scored)
+
+    def __enter__(self) -> Self:
+        with self._busy:
+            self._enter()
+        return self
+
+    def _enter(self) -> None:
+        _check_place(self.path)
+        with _stopped_where_it_cannot_be_written(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / TRACES).mkdir(exist_ok=True)
+            self._acquire()
+        try:
+            self.manifest = self._continued()
+            with _stopped_where_it_cannot_be_written(self.path):
+                with whole_file(self.path / MANIFEST_FILE) as file:
+                    file.write(self.manifest.model_dump_json(indent=2).encode() + b"\n")
+                self._results.open()
+                self._scores.open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files and let others write here; idempotent."""
+        with self._busy:
+            self._results.close()
+            self._scores.close()
+            self._lock.release()
+
+    def begun(self, wanted: Mapping[str, Sample], *, retry_errors: bool) -> Begun:
+        """What is done already. Records that do not hold any more are taken out of the results.
+
+        Those are a second record of one key, a record whose question now reads otherwise, and errors where they are to
+        be asked again. Where only the truth or a slice of a question was corrected, the record gets the new one.
+
+        Args:
+            wanted: The samples of this start by the keys of their answers.
+            retry_errors: Whether questions that failed are asked again.
+
+        Raises:
+            EvaluationStoppedError: The results have to be changed and cannot be written.
+            InputError: A line of the results is damaged.
+        """
+        state = _Settling(wanted, {sample.key for sample in wanted.values()}, retry_errors)
+        judged = set(read_scores(self.path))
+        begun = Begun()
+        for record in state.kept(self._results.read()):
+            if (key := key_of(record)) in wanted:
+                begun.done.add(key)
+                if wants_judge(record) and score_key(record) not in judged:
+                    begun.unjudged.append(record)
+        if state.changed:
+            again = _Settling(state.wanted, state.samples, retry_errors)
+            with self._busy, _stopped_where_it_cannot_be_written(self.path):
+                self._results.rewrite(again.kept(self._results.read()))
+        return begun
+
+    def records(self) -> Iterator[Record]:
+        """Everything that is there, one record in memory at a time."""
+        return self._results.read()
+
+    def write(self, record: Record, trace: Trace | None) -> Record:
+        """Write a finished question, first its trace; returns the record as it was written.
+
+        Raises:
+            EvaluationStoppedError: It cannot be written.
+        """
+        with self._busy, _stopped_where_it_cannot_be_written(self.path):
+            if trace is not None:
+                name = f"{TRACES}/{key_of(record)}.jsonl"
+                (trace if self._keep_frames else trace.without_frames()).save(self.path / name)
+                record = record.model_copy(update={"trace": name})
+            self._results.append(record)
+        return record
+
+    def write_score(self, record: Record, score: float) -> None:
+        """Write what a judge made of an answer.
+
+        Raises:
+            EvaluationStoppedError: It cannot be written.
+        """
+        with self._busy, _stopped_where_it_cannot_be_written(self.path):
+            self._scores.append(Scored(key=score_key(record), score=score))
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire()
+        except filelock.Timeout as error:
+            raise ConfigurationError(
+                f"Another process works on the run {self.path}.",
+                hint="Wait until it has ended. Several machines share a benchmark by shards, each with its own run.",
+            ) from error
+
+    def _continued(self) -> Manifest:
+        """The manifest of the run that is there, brought up to this start; or that of a new one."""
+        new = self.manifest
+        if not (self.path / MANIFEST_FILE).is_file():
+            return new.model_copy(update={"started_at": datetime.now(UTC).isoformat(timespec="seconds")})
+        old = read_manifest(self.path)
+        different = new.differences(old)
+        if new.shard is not None and new.shard != old.shard:
+            different.append(f"the shard is {old.shard or 'the whole'}, not {new.shard}")
+        if different:
+            raise ConfigurationError(
+                f"{self.path} holds another run: {'; '.join(different)}.", hint="Name another directory for this one."
+            )
+        return old.model_copy(update={"shard": new.shard, "questions": new.questions})
+
+
+class _Settling:
+    """Finds out which records stay, in one pass over them."""
+
+    def __init__(self, wanted: Mapping[str, Sample], samples: set[str], retry_errors: bool) -> None:
+        self.wanted = wanted
+        self.samples = samples
+        self.changed = False
+        self._retry_errors = retry_errors
+        self._seen: set[str] = set()
+
+    def kept(self, records: Iterator[Record]) -> Iterator[Record]:
+        """The records that stay, with the present truth."""
+        for record in records:
+            key = key_of(record)
+            sample = self.wanted.get(key)
+            stale = sample is None and record.sample.key in self.samples
+            again = self._retry_errors and sample is not None and record.error is not None
+            if stale or again or key in self._seen:
+                self.changed = True
+                continue
+            self._seen.add(key)
+            if sample is not None and sample != record.sample:
+                self.changed = True
+                record = record.model_copy(update={"sample": sample})
+            yield record
+
+
+def _results(directory: Path) -> JsonLines[Record]:
+    return JsonLines(directory / RESULTS_FILE, Record)
+
+
+def _check_run(directory: Path) -> None:
+    if not (directory / MANIFEST_FILE).is_file():
+        raise InputError(
+            f"{directory} is no run: it has no {MANIFEST_FILE}.",
+            hint="Name one that `videobrain eval` wrote.",
+        )
+
+
+def _check_place(directory: Path) -> None:
+    """Fail where a directory holds something else than a run."""
+    if not directory.exists() or (directory / MANIFEST_FILE).is_file():
+        return
+    if not directory.is_dir():
+        raise ConfigurationError(f"{directory} is no directory.", hint="Name another one.")
+    # A start that was killed early leaves these.
+    others = [path.name for path in directory.iterdir() if path.name not in (_LOCK, TRACES) and path.suffix != ASIDE]
+    if others:
+        raise ConfigurationError(
+            f"{directory} holds {others[0]} and no run.", hint="Name an empty directory, or one that does not exist."
+        )
+
+
+@contextmanager
+def _stopped_where_it_cannot_be_written(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EvaluationStoppedError(
+            f"The run {directory} cannot be written to: {error.strerror or error}.",
+            hint="Make room or mend its permissions; the same command then goes on. Nothing that was finished is lost.",
+        ) from error

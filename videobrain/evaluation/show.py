@@ -1,0 +1,204 @@
+"""A run in the terminal: progress while it goes on, a table at its end, and the list of benchmarks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from videobrain.evaluation.benchmarks import BenchmarkRow, LoadedBenchmark
+from videobrain.evaluation.metrics import Accuracy, percent
+from videobrain.evaluation.progress import Progress
+from videobrain.evaluation.scores import Scores
+
+_LINE_SECONDS = 30.0
+"""Time between two lines of progress where nothing can move, as in a log file."""
+_PROBLEMS = 5
+_FILE_WIDTH = 140
+"""Characters of a table's line in a file, where no terminal says how many there are."""
+
+
+class EvaluationDisplay:
+    """Shows the progress of a run. Use it as a context manager and pass it as ``on_progress``.
+
+    In a terminal one line is kept up to date; elsewhere a line comes from time to time.
+
+    Args:
+        quiet: Show nothing.
+        file: Where to write; standard error by default.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, file: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.progress: Progress | None = None
+        """The last one."""
+        self._console = _console(file, stderr=True, quiet=quiet)
+        self._clock = clock
+        self._live: Live | None = None
+        self._told_at = float("-inf")
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal and not self._console.quiet:
+            self._live = Live(
+                console=self._console,
+                refresh_per_second=4,
+                transient=True,
+                redirect_stdout=False,
+                get_renderable=self._line,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Show a moment of the run."""
+        first, self.progress = self.progress is None, progress
+        if first and progress.earlier:
+            self._console.print(Text(f"{_questions(progress.earlier)} finished earlier."), soft_wrap=True)
+        if self._live is None and self._clock() - self._told_at >= _LINE_SECONDS:
+            self._told_at = self._clock()
+            self._console.print(Text(words_of(progress)), soft_wrap=True)
+
+    def problems(self, benchmark: LoadedBenchmark) -> None:
+        """Say what is wrong with the benchmark's files."""
+        others = [problem for problem in benchmark.problems if problem.kind != "video"]
+        for problem in others[:_PROBLEMS]:
+            self._console.print(Text(str(problem), "yellow"), soft_wrap=True)
+        if more := len(others[_PROBLEMS:]):
+            self._console.print(Text(f"… and {more} more problems of the files.", "yellow"), soft_wrap=True)
+        if videos := len(benchmark.missing_videos):
+            left_out = len(benchmark.samples) - len(benchmark.playable)
+            said = f"{_count(videos, 'video is', 'videos are')} missing: {_questions(left_out)} left out."
+            self._console.print(Text(said, "yellow"), soft_wrap=True)
+
+    def _line(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        if self.progress is None:
+            table.add_row(Text("reaching the model"))
+        else:
+            bar = ProgressBar(total=self.progress.questions or 1, completed=self.progress.done, width=24)
+            table.add_row(bar, Text(words_of(self.progress), no_wrap=True, overflow="ellipsis"))
+        return table
+
+
+def words_of(progress: Progress) -> str:
+    """A moment of a run as one line."""
+    words = [f"{progress.done:,} of {_questions(progress.questions)}"]
+    if progress.per_second is not None:
+        words.append(f"{60 * progress.per_second:.1f} a minute")
+    if progress.seconds_left is not None and progress.done < progress.questions:
+        words.append(f"{_spoken(progress.seconds_left)} left")
+    if progress.accuracy is not None:
+        words.append(f"accuracy {percent(progress.accuracy)}")
+    if progress.frames_per_question is not None:
+        words.append(f"{progress.frames_per_question:.1f} frames each")
+    words.append(_count(progress.errors, "error", "errors"))
+    if progress.done < progress.questions:
+        words.append(f"{progress.concurrency} at once")
+    return ", ".join(words)
+
+
+def print_scores(scores: Scores, file: TextIO) -> None:
+    """Write the table of a run."""
+    console = _console(file)
+    total = scores.total
+    where = f"{scores.benchmark} ({scores.split}), {scores.model}, {scores.strategy}"
+    console.print(Text(where + (f", shard {scores.shard}" if scores.shard else ""), "bold"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for name in ("questions", "accuracy, 95 % interval", "unanswered", "errors", "frames", "turns", "seconds"):
+        table.add_column(name, justify="right")
+    table.add_row("all", *_cells(total), style="bold")
+    for name, parts in scores.slices.items():
+        for value, part in parts.items():
+            table.add_row(f"{name}: {value}", *_cells(part))
+    console.print(table)
+    for line in _remarks(scores):
+        console.print(Text(line), soft_wrap=True)
+
+
+def print_benchmarks(rows: Sequence[BenchmarkRow], file: TextIO) -> None:
+    """Write the list of benchmarks."""
+    console = _console(file)
+    for row in rows:
+        asks = f"  {row.task}" + (f"; {row.questions} questions" if row.questions else "")
+        console.print(Text(row.name, "bold").append(asks if row.task else "", "not bold"), soft_wrap=True)
+        for name, text in (("licence", row.licence), ("to download", row.download)):
+            if not text:
+                continue
+            if console.is_terminal:
+                console.print(Padding(Text(f"{name}: {text}"), (0, 0, 0, 4)))
+            else:  # whoever reads a file wraps lines as they like
+                console.print(Text(f"    {name}: {text}"), soft_wrap=True)
+
+
+def _cells(part: Accuracy) -> list[str]:
+    cost = part.efficiency
+    return [
+        f"{part.questions:,}",
+        str(part.accuracy) if part.accuracy else "not known",
+        f"{part.unanswered:,}",
+        f"{part.errors:,} ({percent(part.error_rate)})",
+        f"{cost.frames:.1f}",
+        f"{cost.turns:.1f}",
+        f"{cost.seconds:.1f}",
+    ]
+
+
+def _remarks(scores: Scores) -> list[str]:
+    cost = scores.total.efficiency
+    remarks = []
+    if scores.total.unscored:
+        remarks.append(f"{_questions(scores.total.unscored)} without a truth or a verdict, left out of the accuracy.")
+    calls = ", ".join(f"{tool} {count:.2f}" for tool, count in cost.tool_calls.items())
+    remarks.append(
+        f"Per question: {cost.input_tokens:,.0f} tokens read ({cost.cached_tokens:,.0f} from a cache), "
+        f"{cost.output_tokens:,.0f} written, {cost.corrections:.2f} corrections"
+        + (f"; calls: {calls}." if calls else ".")
+    )
+    if scores.missing_videos:
+        missing = _count(scores.missing_videos, "video is", "videos are")
+        remarks.append(f"{missing} missing: {_questions(scores.missing_questions)} left out.")
+    if scores.total.questions < scores.questions:
+        remarks.append(f"{scores.total.questions:,} of {_questions(scores.questions)} finished.")
+    remarks.append(f"Results: {scores.run}")
+    return remarks
+
+
+def _questions(count: int) -> str:
+    return _count(count, "question", "questions")
+
+
+def _count(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _spoken(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _console(file: TextIO | None, *, stderr: bool = False, quiet: bool = False) -> Console:
+    console = Console(
+        file=file, stderr=stderr and file is None, quiet=quiet, highlight=False, markup=False, emoji=False
+    )
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    return console
