@@ -169,6 +169,7 @@ def _cache(settings: Settings) -> Finding:
 async def _model(spec: str | None, base_url: str | None, settings: Settings) -> Finding:
     unnamed = not is_configured(spec, base_url=base_url, settings=settings)
     named = BUNDLED if unnamed else spec
+    settings = settings.model_copy(update={"reply_cache": False})  # the model itself is looked at
     try:
         model = await anyio.to_thread.run_sync(partial(resolve_model, named, base_url=base_url, settings=settings))
     except (ConfigurationError, MissingDependencyError) as error:

@@ -74,6 +74,8 @@ class Usage(BaseModel):
     """Prompt tokens over all requests, cached ones included."""
     cached_tokens: int = 0
     output_tokens: int = 0
+    cached_replies: int = 0
+    """Replies that were taken from the cache of replies. Their tokens are counted, though nobody paid for them now."""
     seconds: float = 0.0
 
 

@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     """Time all tries of one request may take together before no further one is begun."""
     image_uuids: bool = False
     """Send each image's content hash along, so that vLLM's processor cache can be hit (vLLM only)."""
+    reply_cache: bool = False
+    """Keep replies to deterministic requests on disk, and give them again instead of asking (`CachedModel`). For
+    models that are named by a string."""
+    reply_cache_bytes: int = Field(default=256 * 2**20, ge=0)
+    """Disk space for such replies; the oldest go first."""
     stream_replies: bool = False
     """Receive replies token by token; text deltas become events."""
     vllm_command: str = "vllm"

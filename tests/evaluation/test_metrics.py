@@ -80,7 +80,7 @@ def test_a_missing_verdict_is_missing_and_not_zero(verdicts: dict[str, float], e
     assert outcome(one, verdicts=verdicts) == expected
     found = accuracy([one], verdicts=verdicts)
     assert (found.accuracy is None) == (expected is None)
-    assert found.unscored == (expected is None)
+    assert found.unscored == found.missing_verdicts == (expected is None)
 
 
 def test_a_record_has_a_prediction_or_an_error() -> None:
@@ -159,7 +159,7 @@ def test_efficiency_is_the_mean_over_what_came_to_an_end() -> None:
     found = efficiency(
         [
             record("a", usage=usage),
-            record("b", usage=Usage(turns=1, frames=4, cached_tokens=6, output_tokens=8)),
+            record("b", usage=Usage(turns=1, frames=4, cached_tokens=6, output_tokens=8, cached_replies=1)),
             record("c", error="x", usage=Usage(turns=50, frames=50, tool_calls={"zoom": 50, "lost": 1})),
         ]
     )
@@ -173,6 +173,7 @@ def test_efficiency_is_the_mean_over_what_came_to_an_end() -> None:
         "input_tokens": 50,
         "cached_tokens": 3,
         "output_tokens": 4,
+        "cached_replies": 0.5,
         "seconds": 1,
     }
     assert efficiency([record(error="x")]).frames == 0

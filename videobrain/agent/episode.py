@@ -159,6 +159,7 @@ class Episode:
         self._count["input_tokens"] += reply.input_tokens
         self._count["cached_tokens"] += reply.cached_tokens
         self._count["output_tokens"] += reply.output_tokens
+        self._count["cached_replies"] += reply.from_cache
         if reply.input_tokens:
             self._context = reply.input_tokens
         self._add(Message(role="assistant", parts=(TextPart(text=reply.text),), tool_calls=reply.tool_calls))

@@ -196,7 +196,7 @@ class Run:
         shown = {(frame.frame_index, frame.digest) for message in messages for frame in message.frames}
         new, self._shown = len(shown - self._shown), self._shown | shown
         tokens = {name: getattr(reply, name) for name in ("input_tokens", "output_tokens", "cached_tokens")}
-        self._count({"frames": new, **tokens})
+        self._count({"frames": new, "cached_replies": int(reply.from_cache), **tokens})
         return reply
 
     async def _ask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from videobrain.models.cached import CachedModel
 from videobrain.models.messages import (
     ChatReply,
     ChatRequest,
@@ -22,6 +23,7 @@ from videobrain.models.protocol import ChatModel, ModelCapacity, ModelProfile
 from videobrain.models.resolve import resolve_model
 
 __all__ = [
+    "CachedModel",
     "ChatModel",
     "ChatReply",
     "ChatRequest",

@@ -108,6 +108,9 @@ class ChatReply(_Value):
     """The model's name as the server gave it."""
     seconds: float = 0.0
     """Wall-clock time of the request with all its tries."""
+    from_cache: bool = False
+    """Nothing was asked for it: it is a reply to the same request from before (`CachedModel`). Its tokens are those of
+    that request, its seconds those of the look-up."""
 
 
 class TextDelta(_Value):

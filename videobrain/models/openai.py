@@ -223,7 +223,7 @@ class OpenAIModel:
                 raise
             served = None
         if served is None:  # all that is lost is the length of the context
-            return ModelCapacity(model=self._model or "")
+            return ModelCapacity(model=self._model or "", address=self._endpoint.shown_url)
         names = self._served = tuple(model.id for model in served.data)
         self._is_vllm = any(model.owned_by == "vllm" for model in served.data)
         if self._model is None:
@@ -237,7 +237,12 @@ class OpenAIModel:
         if card is None and self._is_vllm:  # other servers may serve more than they list
             raise unknown_model(self._model, names)
         await self._refine_profile(card.root if card else None)
-        return ModelCapacity(model=self._model, max_model_len=card.max_model_len if card else None)
+        return ModelCapacity(
+            model=self._model,
+            max_model_len=card.max_model_len if card else None,
+            root=card.root if card else None,
+            address=self._endpoint.shown_url,
+        )
 
     async def _list(self) -> ModelList | None:
         """The served models; None where the answer is no list and, since a model is named, none is needed."""

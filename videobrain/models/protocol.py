@@ -55,6 +55,10 @@ class ModelCapacity(BaseModel):
     """Name under which the model is asked."""
     max_model_len: int | None = None
     """Context in tokens, prompt and reply together; None where the server does not say."""
+    root: str | None = None
+    """What the name stands for, such as the directory of the weights, where a server says so."""
+    address: str | None = None
+    """Where the model is served, without secrets; None in this process and for a server of our own."""
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from videobrain.errors import ConfigurationError, InputError
 from videobrain.models.bundled import BUNDLED, announce, bundled_model, require_local
+from videobrain.models.cached import CachedModel
 from videobrain.models.openai import OpenAIModel
 from videobrain.models.profiles import profile_for
 from videobrain.models.protocol import ChatModel
@@ -44,7 +45,11 @@ def resolve_model(
     if spec is not None and not isinstance(spec, str):
         return spec
     settings = settings or Settings()
-    spec = (spec or settings.model or "").strip()
+    model = _resolved((spec or settings.model or "").strip(), base_url, api_key, settings)
+    return CachedModel(model, settings=settings) if settings.reply_cache else model
+
+
+def _resolved(spec: str, base_url: str | None, api_key: str | None, settings: Settings) -> ChatModel:
     if not spec:
         return _unnamed(base_url, api_key, settings)
     kind, name = _parts(spec)

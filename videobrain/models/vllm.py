@@ -88,7 +88,8 @@ class ManagedVLLM:
             ConfigurationError: The command or its arguments cannot be parsed.
         """
         client, _ = await self._running()
-        return await client.capacity(on_event=on_event)
+        # The port is another one each time, and says nothing of the model.
+        return (await client.capacity(on_event=on_event)).model_copy(update={"address": None})
 
     async def complete(
         self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None

@@ -16,8 +16,9 @@ from videobrain.evaluation.metrics.cgbench import cgbench
 from videobrain.evaluation.metrics.efficiency import Efficiency, efficiency
 from videobrain.evaluation.metrics.grounding import Grounding, Taken, grounding, overlap_of
 from videobrain.evaluation.metrics.intervals import Difference, Interval, clustered, paired, percent
+from videobrain.evaluation.metrics.judged import Judged, judged, select_judgements, verdicts_of
 from videobrain.evaluation.metrics.nextgqa import nextgqa
-from videobrain.evaluation.metrics.outcomes import OutcomeKind, Verdicts, has_truth, outcome, scored
+from videobrain.evaluation.metrics.outcomes import OutcomeKind, Verdicts, has_truth, needs_verdict, outcome, scored
 from videobrain.evaluation.metrics.overlap import Overlap, best_match, covered_seconds, merged, overlap
 from videobrain.evaluation.metrics.qvhighlights import qvhighlights
 from videobrain.evaluation.metrics.search import Found, Search, found_by, temporal_search
@@ -29,6 +30,7 @@ __all__ = [
     "Found",
     "Grounding",
     "Interval",
+    "Judged",
     "OutcomeKind",
     "Overlap",
     "Search",
@@ -45,8 +47,10 @@ __all__ = [
     "found_by",
     "grounding",
     "has_truth",
+    "judged",
     "macro_accuracy",
     "merged",
+    "needs_verdict",
     "nextgqa",
     "outcome",
     "overlap",
@@ -55,6 +59,8 @@ __all__ = [
     "percent",
     "qvhighlights",
     "scored",
+    "select_judgements",
     "slices",
     "temporal_search",
+    "verdicts_of",
 ]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from videobrain.evaluation.metrics.efficiency import Efficiency, efficiency
 from videobrain.evaluation.metrics.intervals import Difference, Interval, clustered, paired, percent
-from videobrain.evaluation.metrics.outcomes import Verdicts, outcome, scored
+from videobrain.evaluation.metrics.outcomes import Verdicts, needs_verdict, outcome, scored
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.sample import Sample
 
@@ -38,6 +38,8 @@ class Accuracy(BaseModel):
     """Runs that failed."""
     unscored: int
     """Answers of which nobody can say whether they are right: the truth is not known, or the verdict is missing."""
+    missing_verdicts: int = 0
+    """Those among them whose truth is known: a judge failed, or there was none."""
     accuracy: Interval | None
     """Correct ones among all whose truth is known and whose verdict is not missing, errors included, clustered by
     video; None where there are none."""
@@ -46,7 +48,8 @@ class Accuracy(BaseModel):
     efficiency: Efficiency
 
     def __str__(self) -> str:
-        return f"{self.accuracy or 'not known'}, errors {percent(self.error_rate)}, {self.questions} questions"
+        missing = f", {self.missing_verdicts} verdicts missing" if self.missing_verdicts else ""
+        return f"{self.accuracy or 'not known'}, errors {percent(self.error_rate)}, {self.questions} questions{missing}"
 
 
 def accuracy(records: Sequence[Record], *, verdicts: Verdicts | None = None) -> Accuracy:
@@ -66,6 +69,7 @@ def accuracy(records: Sequence[Record], *, verdicts: Verdicts | None = None) -> 
         unanswered=outcomes.count("unanswered"),
         errors=outcomes.count("error"),
         unscored=outcomes.count(None),
+        missing_verdicts=sum(kind is None and needs_verdict(one) for one, kind in zip(records, outcomes, strict=True)),
         accuracy=clustered([right for _, right in counted], videos) if counted else None,
         error_rate=outcomes.count("error") / len(records) if records else 0.0,
         efficiency=efficiency(records),

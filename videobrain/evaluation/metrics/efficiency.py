@@ -29,6 +29,8 @@ class Efficiency(BaseModel):
     """Prompt tokens, cached ones included."""
     cached_tokens: float
     output_tokens: float
+    cached_replies: float
+    """Replies from the cache of replies: their tokens are counted, but their time is not in `seconds`."""
     seconds: float
     """From the question to its answer; with many questions at a time this is not the run's time divided."""
 
@@ -53,5 +55,6 @@ def efficiency(records: Sequence[Record]) -> Efficiency:
         input_tokens=mean(lambda usage: usage.input_tokens),
         cached_tokens=mean(lambda usage: usage.cached_tokens),
         output_tokens=mean(lambda usage: usage.output_tokens),
+        cached_replies=mean(lambda usage: usage.cached_replies),
         seconds=mean(lambda usage: usage.seconds),
     )

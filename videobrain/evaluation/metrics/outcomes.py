@@ -8,6 +8,7 @@ from typing import Literal
 from videobrain.evaluation.metrics.overlap import best_match
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.sample import Sample
+from videobrain.evaluation.verdict import CORRECT_FROM as CORRECT_FROM
 
 OutcomeKind = Literal["correct", "incorrect", "unanswered", "error"]
 """``unanswered``: the run came to its end, and nothing in what the model said can be read as an answer.
@@ -16,8 +17,6 @@ OutcomeKind = Literal["correct", "incorrect", "unanswered", "error"]
 Verdicts = Mapping[str, float]
 """A judge's scores from 0 to 1 by the sample's key. A judgement that failed is not there, and so is missing, not 0."""
 
-CORRECT_FROM = 0.8
-"""Score of a judge from which an answer counts as correct: a judge that never says exactly 1 would never agree."""
 GROUNDED_FROM = 0.5
 """Overlap (IoU, or IoP for Acc@GQA) from which a span counts as found."""
 
@@ -57,6 +56,13 @@ def has_truth(sample: Sample) -> bool:
     if sample.task == "choice":
         return sample.correct_option is not None
     return sample.answer is not None if sample.task == "open" else bool(sample.spans)
+
+
+def needs_verdict(record: Record) -> bool:
+    """Whether a judge decides this: an answer in words that is not empty, to a question whose truth is known."""
+    prediction = record.prediction
+    said = prediction is not None and bool(prediction.text.strip())
+    return said and record.sample.task == "open" and has_truth(record.sample)
 
 
 def scored(records: Sequence[Record], *, verdicts: Verdicts | None = None) -> list[tuple[Record, bool]]:
