@@ -34,9 +34,9 @@ from videobrain.limits import Limits
 from videobrain.models import ChatModel, resolve_model
 from videobrain.models.resolve import own_encoder
 from videobrain.resources import Resources
-from videobrain.result import Answer, Outcome, Question, VideoSource
+from videobrain.result import Answer, Outcome, Question, SubtitleSource, VideoSource
 from videobrain.settings import Settings
-from videobrain.tools import SearchFrames, Tool, ToolError, ToolRetry, resolve_tools
+from videobrain.tools import SearchFrames, Tool, ToolError, ToolRetry, resolve_tools, tools_for
 
 _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -58,7 +58,8 @@ class VideoBrain:
             or ``OPENAI_BASE_URL``, else ``tiny``, with a warning.
         base_url: Address of an OpenAI-compatible server.
         api_key: Its key; by default ``OPENAI_API_KEY``.
-        tools: What the model may do, or names of tools; by default `uniform_sample` and `clip_sample`.
+        tools: What the model may do, or names of tools; by default `uniform_sample` and `clip_sample`, and
+            `search_subtitles` where the question has subtitles.
         encoder: What embeds frames for `clip_sample`: an open_clip model or a `FrameEncoder`. By default
             ``VIDEOBRAIN_ENCODER``, else the encoder that belongs to the model, else that of `Settings.encoder`.
         strategy: ``videobrain``, ``uniform-N``, ``blind``, or a `Strategy`.
@@ -85,6 +86,7 @@ class VideoBrain:
         self.settings = settings or Settings()
         self.limits = limits or Limits()
         self.tools = tuple(resolve_tools(tools))
+        self._tools_named = tools is not None
         self.strategy = resolve_strategy(strategy)
         self._model = model
         self._base_url = base_url
@@ -129,6 +131,8 @@ class VideoBrain:
         options: Sequence[str] | None = None,
         output_type: type[Any] | None = None,
         limits: Limits | None = None,
+        subtitles: SubtitleSource | None = None,
+        subtitles_start_seconds: float = 0.0,
         on_event: Callable[[Event], None] | None = None,
     ) -> Answer:
         """Answer one question about one video.
@@ -139,16 +143,22 @@ class VideoBrain:
             options: Texts of the options of a multiple-choice question; the answer then has a `choice`.
             output_type: A type that pydantic can validate; the answer then has an `output` of it.
             limits: Limits of this question.
+            subtitles: Path of an SRT, WebVTT or LongVideoBench JSON file; or ``"embedded"`` for the video's own stream
+                of text (``"embedded:eng"``: of a language, ``"embedded:2"``: of an index). The model gets the lines of
+                the frames it sees, and the tool `search_subtitles` beside the default tools.
+            subtitles_start_seconds: Time of the subtitles at which the video begins.
             on_event: Called on the event loop with each event of the run; must be quick.
 
         Raises:
             VideoError: The video cannot be used.
+            SubtitleError: The subtitles cannot be used.
             ModelError: The model gives no usable reply.
             LimitExceeded: A limit was reached under ``on_limit="raise"``.
             ConfigurationError: The question or a setting cannot be used.
         """
         async with self._resources() as resources:
-            return await self._answer(resources, video, question, options, output_type, limits, on_event)
+            said = _Said(subtitles, subtitles_start_seconds)
+            return await self._answer(resources, video, question, options, output_type, limits, said, on_event)
 
     @asynccontextmanager
     async def stream(
@@ -159,6 +169,8 @@ class VideoBrain:
         options: Sequence[str] | None = None,
         output_type: type[Any] | None = None,
         limits: Limits | None = None,
+        subtitles: SubtitleSource | None = None,
+        subtitles_start_seconds: float = 0.0,
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Like `ask`, as a stream of events; the last one is `Finished`. Leaving the context cancels the run.
 
@@ -176,6 +188,8 @@ class VideoBrain:
                     options=options,
                     output_type=output_type,
                     limits=limits,
+                    subtitles=subtitles,
+                    subtitles_start_seconds=subtitles_start_seconds,
                     on_event=send.send_nowait,
                 )
 
@@ -300,6 +314,8 @@ class VideoBrain:
         options: Sequence[str] | None = None,
         output_type: type[Any] | None = None,
         limits: Limits | None = None,
+        subtitles: SubtitleSource | None = None,
+        subtitles_start_seconds: float = 0.0,
     ) -> Answer:
         """Like `ask`, for callers without an event loop, and for notebooks whose loop is running.
 
@@ -307,7 +323,8 @@ class VideoBrain:
         """
         with self._thread_lock:
             thread = self._thread = self._thread or LoopThread()
-        return thread.run(self._answer_in_thread(video, question, options, output_type, limits))
+        said = _Said(subtitles, subtitles_start_seconds)
+        return thread.run(self._answer_in_thread(video, question, options, output_type, limits, said))
 
     def close(self) -> None:
         """Free what `ask_sync` keeps. Idempotent; ``with VideoBrain(…) as brain:`` calls it at the end."""
@@ -369,12 +386,16 @@ class VideoBrain:
         options: Sequence[str] | None,
         output_type: type[Any] | None,
         limits: Limits | None,
+        said: _Said,
         on_event: Callable[[Event], None] | None = None,
     ) -> Answer:
         _check_question(question, options, output_type)
         output = _output(output_type)
         model = await resources.model()
         opened = await resources.videos.open(video)
+        subtitles = None
+        if said.subtitles is not None:
+            subtitles = await opened.subtitles(said.subtitles, start_seconds=said.start_seconds)
 
         @functools.cache
         def index() -> FrameIndex:  # once the model is reached, since a server has to be asked which model it serves
@@ -388,10 +409,11 @@ class VideoBrain:
             check_answer=output.check,
             parse_output=output.parse,
             model=model,
-            tools=self.tools,
+            tools=tools_for(self.tools, named=self._tools_named, subtitles=bool(subtitles)),
             limits=limits or self.limits,
             settings=self.settings,
             search=_search_for_tools(index),
+            subtitles=subtitles,
         )
         async with resources.warming(opened, index) as start_warming:
 
@@ -408,8 +430,9 @@ class VideoBrain:
         try:
             if not isinstance(question, Question):
                 raise ConfigurationError(f"{question!r:.80} is no Question.")
+            said = _Said(question.subtitles, question.subtitles_start_seconds)
             answer = await self._answer(
-                resources, question.video, question.question, question.options, None, question.limits
+                resources, question.video, question.question, question.options, None, question.limits, said
             )
         except Exception as error:  # whatever it is, it must not end the others; the caller gets it
             if not isinstance(error, VideoBrainError):
@@ -446,6 +469,13 @@ def _check_question(question: str, options: Sequence[str] | None, output_type: t
         raise ConfigurationError(f"A question takes a list of 2 to {len(LETTERS)} options, not {options!r:.80}.")
     if any(not option.strip() for option in options) or len({option.strip() for option in options}) < len(options):
         raise ConfigurationError("The options must be different texts, none of them empty.")
+
+
+class _Said(NamedTuple):
+    """The subtitles of a question."""
+
+    subtitles: SubtitleSource | None
+    start_seconds: float
 
 
 class _Output(NamedTuple):

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from videobrain.agent.prompts import DEFAULT, PromptProfile
+from videobrain.agent.subtitles import EpisodeSubtitles
 from videobrain.limits import Limits
 from videobrain.models import ToolSchema
 from videobrain.result import Evidence, Span
@@ -45,6 +46,15 @@ class EpisodeConfig(BaseModel):
     max_output_tokens: int = 2048
     context_tokens: int | None = None
     frame_tokens: int = 256
+    subtitles: EpisodeSubtitles | None = None
+    """Not written where there are none."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if self.subtitles is None:
+            written.pop("subtitles", None)
+        return written
 
 
 class ToolOutcome(BaseModel):
@@ -57,6 +67,15 @@ class ToolOutcome(BaseModel):
     frames: tuple[EncodedFrame, ...] = ()
     similarities: Mapping[int, float] = Field(default_factory=dict)
     withdraw: bool = False
+    lines: tuple[int, ...] = ()
+    """Numbers of the lines of the subtitles that it found; not written where there are none."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if not self.lines:
+            written.pop("lines", None)
+        return written
 
 
 @dataclass(frozen=True, slots=True)
