@@ -207,8 +207,8 @@ class RunDisplay:
             self._tool_shown = True
             if not (self._brief and outcome.frames):
                 self._print(f"{_shortened(outcome.text)} ({took(event.seconds)})", "dim", indent=2)
-            for number in outcome.lines if self._subtitles is not None else ():
-                line = self._subtitles.lines[number]
+            told = self._subtitles.lines if self._subtitles is not None else ()
+            for line in (told[number] for number in outcome.lines if number < len(told)):
                 self._print(f"{clock(line.start_seconds)}  {_shortened(line.text)}", "dim", indent=4)
             self._frames(outcome.frames, "frame", _STYLES.get(event.tool, "cyan"))
         else:

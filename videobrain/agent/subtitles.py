@@ -108,12 +108,12 @@ class LineTeller:
         """What to say after each of the frames of one message: the lines of its time that were not said yet."""
         told = []
         room = min(self._bytes_left, self._most)
-        scarce = self._cost(frames) > room
-        for position, frame in enumerate(frames):
-            # A fair share of what is scarce; what a frame leaves over is there for those after it.
-            share = room // (len(frames) - position) if scarce else room
-            text, cost = self._of_frame(frame.frame_index, share)
-            room -= cost
+        scarce, each, saved = self._cost(frames) > room, room / max(1, len(frames)), 0.0
+        for frame in frames:
+            # A fair share of what is scarce; what one frame leaves over is the next one's, so that lines are spread.
+            saved += each
+            text, cost = self._of_frame(frame.frame_index, min(room, int(saved)) if scarce else room)
+            room, saved = room - cost, saved - cost
             told.append(text)
         return told
 
