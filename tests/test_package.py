@@ -36,7 +36,7 @@ FLOORS = [
     {"tools"},
     {"agent"},
     {"report"},
-    {"resources"},
+    {"resources", "asked"},
     {"brain"},
     {"evaluation"},
     {"testing", "display", "doctor", "training"},

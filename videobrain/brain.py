@@ -11,15 +11,14 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.to_thread
 from anyio.abc import ObjectReceiveStream
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from videobrain.agent import Event, RequestStarted, Run, Strategy, resolve_strategy
-from videobrain.agent.choices import LETTERS
+from videobrain.asked import Asked
 from videobrain.blocking import LoopThread
 from videobrain.errors import (
     ConfigurationError,
@@ -34,13 +33,12 @@ from videobrain.limits import Limits
 from videobrain.models import ChatModel, resolve_model
 from videobrain.models.resolve import own_encoder
 from videobrain.resources import Reached, Resources
-from videobrain.result import Answer, Clip, Outcome, Question, VideoSource
+from videobrain.result import Answer, Clip, Outcome, Question, SubtitleSource, VideoSource
 from videobrain.settings import Settings
-from videobrain.tools import SearchFrames, Tool, ToolError, ToolRetry, resolve_tools
+from videobrain.tools import SearchFrames, Tool, ToolError, ToolRetry, resolve_tools, tools_for
 
 _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
-_MOST_SPANS = 100
 """More than any benchmark counts; a grammar for replies grows with them."""
 
 
@@ -60,7 +58,8 @@ class VideoBrain:
             or ``OPENAI_BASE_URL``, else ``tiny``, with a warning.
         base_url: Address of an OpenAI-compatible server.
         api_key: Its key; by default ``OPENAI_API_KEY``.
-        tools: What the model may do, or names of tools; by default `uniform_sample` and `clip_sample`.
+        tools: What the model may do, or names of tools; by default `uniform_sample` and `clip_sample`, and
+            `search_subtitles` where the question has subtitles.
         encoder: What embeds frames for `clip_sample`: an open_clip model or a `FrameEncoder`. By default
             ``VIDEOBRAIN_ENCODER``, else the encoder that belongs to the model, else that of `Settings.encoder`.
         strategy: ``videobrain``, ``uniform-N``, ``blind``, or a `Strategy`.
@@ -87,6 +86,7 @@ class VideoBrain:
         self.settings = settings or Settings()
         self.limits = limits or Limits()
         self.tools = tuple(resolve_tools(tools))
+        self._tools_named = tools is not None
         self.strategy = resolve_strategy(strategy)
         self._model = model
         self._base_url = base_url
@@ -147,6 +147,8 @@ class VideoBrain:
         output_type: type[Any] | None = None,
         max_spans: int | None = None,
         limits: Limits | None = None,
+        subtitles: SubtitleSource | None = None,
+        subtitles_start_seconds: float = 0.0,
         on_event: Callable[[Event], None] | None = None,
     ) -> Answer:
         """Answer one question about one video.
@@ -159,16 +161,22 @@ class VideoBrain:
             max_spans: Ask where in the video the question, a query such as ``the person opens the fridge``, is to be
                 seen; the answer then has `spans`, so many at the most, the surest first.
             limits: Limits of this question.
+            subtitles: Path of an SRT, WebVTT or LongVideoBench JSON file; or ``"embedded"`` for the video's own stream
+                of text (``"embedded:eng"``: of a language, ``"embedded:2"``: of an index). The model gets the lines of
+                the frames it sees, and the tool `search_subtitles` beside the default tools.
+            subtitles_start_seconds: Time of the subtitles at which the video begins.
             on_event: Called on the event loop with each event of the run; must be quick.
 
         Raises:
             VideoError: The video cannot be used.
+            SubtitleError: The subtitles cannot be used.
             ModelError: The model gives no usable reply.
             LimitExceeded: A limit was reached under ``on_limit="raise"``.
             ConfigurationError: The question or a setting cannot be used.
         """
         async with self._resources() as resources:
-            return await self._answer(resources, video, question, options, output_type, max_spans, limits, on_event)
+            asked = Asked(video, question, options, output_type, max_spans, limits, subtitles, subtitles_start_seconds)
+            return await self._answer(resources, asked, on_event)
 
     @asynccontextmanager
     async def stream(
@@ -180,6 +188,8 @@ class VideoBrain:
         output_type: type[Any] | None = None,
         max_spans: int | None = None,
         limits: Limits | None = None,
+        subtitles: SubtitleSource | None = None,
+        subtitles_start_seconds: float = 0.0,
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Like `ask`, as a stream of events; the last one is `Finished`. Leaving the context cancels the run.
 
@@ -198,6 +208,8 @@ class VideoBrain:
                     output_type=output_type,
                     max_spans=max_spans,
                     limits=limits,
+                    subtitles=subtitles,
+                    subtitles_start_seconds=subtitles_start_seconds,
                     on_event=send.send_nowait,
                 )
 
@@ -323,6 +335,8 @@ class VideoBrain:
         output_type: type[Any] | None = None,
         max_spans: int | None = None,
         limits: Limits | None = None,
+        subtitles: SubtitleSource | None = None,
+        subtitles_start_seconds: float = 0.0,
     ) -> Answer:
         """Like `ask`, for callers without an event loop, and for notebooks whose loop is running.
 
@@ -330,7 +344,8 @@ class VideoBrain:
         """
         with self._thread_lock:
             thread = self._thread = self._thread or LoopThread()
-        return thread.run(self._answer_in_thread(video, question, options, output_type, max_spans, limits))
+        asked = Asked(video, question, options, output_type, max_spans, limits, subtitles, subtitles_start_seconds)
+        return thread.run(self._answer_in_thread(asked))
 
     def close(self) -> None:
         """Free what `ask_sync` keeps. Idempotent; ``with VideoBrain(…) as brain:`` calls it at the end."""
@@ -379,44 +394,40 @@ class VideoBrain:
             with anyio.CancelScope(shield=True):
                 await resources.aclose()
 
-    async def _answer_in_thread(self, *arguments: Any) -> Answer:
+    async def _answer_in_thread(self, asked: Asked) -> Answer:
         if self._thread_resources is None:
             self._thread_resources = self._new_resources()
-        return await self._answer(self._thread_resources, *arguments)
+        return await self._answer(self._thread_resources, asked)
 
     async def _answer(
-        self,
-        resources: Resources,
-        video: VideoSource,
-        question: str,
-        options: Sequence[str] | None,
-        output_type: type[Any] | None,
-        max_spans: int | None,
-        limits: Limits | None,
-        on_event: Callable[[Event], None] | None = None,
+        self, resources: Resources, asked: Asked, on_event: Callable[[Event], None] | None = None
     ) -> Answer:
-        _check_question(question, options, output_type, max_spans)
-        output = _output(output_type)
+        asked.check()
+        output = asked.output()
         model = await resources.model()
-        opened = await resources.videos.open(video)
+        opened = await resources.videos.open(asked.video)
+        subtitles = None
+        if asked.subtitles is not None:
+            subtitles = await opened.subtitles(asked.subtitles, start_seconds=asked.subtitles_start_seconds)
 
         @functools.cache
         def index() -> FrameIndex:  # once the model is reached, since a server has to be asked which model it serves
             return resources.index(opened, own_encoder=model.profile.encoder)
 
         run = Run(
-            question,
+            asked.question,
             opened,
-            options=options,
+            options=asked.options,
             output_schema=output.schema,
             check_answer=output.check,
             parse_output=output.parse,
-            max_spans=max_spans,
+            max_spans=asked.max_spans,
             model=model,
-            tools=self.tools,
-            limits=limits or self.limits,
+            tools=tools_for(self.tools, named=self._tools_named, subtitles=bool(subtitles)),
+            limits=asked.limits or self.limits,
             settings=self.settings,
             search=_search_for_tools(index),
+            subtitles=subtitles,
         )
         async with resources.warming(opened, index) as start_warming:
 
@@ -433,8 +444,7 @@ class VideoBrain:
         try:
             if not isinstance(question, Question):
                 raise ConfigurationError(f"{question!r:.80} is no Question.")
-            asked = (question.video, question.question, question.options, None, question.max_spans, question.limits)
-            answer = await self._answer(resources, *asked)
+            answer = await self._answer(resources, Asked.of(question))
         except Exception as error:  # whatever it is, it must not end the others; the caller gets it
             if not isinstance(error, VideoBrainError):
                 _LOGGER.exception("question %.200r failed", question)
@@ -454,59 +464,6 @@ def _drop_frames(error: Exception) -> None:
     while link is not None:
         traceback.clear_frames(link.__traceback__)
         link = link.__cause__ or link.__context__
-
-
-def _check_question(
-    question: str, options: Sequence[str] | None, output_type: type[Any] | None, max_spans: int | None
-) -> None:
-    if not isinstance(question, str):
-        raise ConfigurationError(f"{question!r:.80} is no question.", hint="Ask in a string.")
-    if not question.strip():
-        raise ConfigurationError("The question is empty.")
-    if max_spans is not None:
-        if options is not None or output_type is not None:
-            raise ConfigurationError("A question takes options, an output type or max_spans, one of them.")
-        if isinstance(max_spans, bool) or not isinstance(max_spans, int) or not 1 <= max_spans <= _MOST_SPANS:
-            raise ConfigurationError(f"max_spans is a number from 1 to {_MOST_SPANS}, not {max_spans!r:.80}.")
-    if options is None:
-        return
-    if output_type is not None:
-        raise ConfigurationError("A question takes options or an output type, not both.")
-    texts = isinstance(options, Sequence) and all(isinstance(option, str) for option in options)
-    if isinstance(options, str) or not texts or not 2 <= len(options) <= len(LETTERS):
-        raise ConfigurationError(f"A question takes a list of 2 to {len(LETTERS)} options, not {options!r:.80}.")
-    if any(not option.strip() for option in options) or len({option.strip() for option in options}) < len(options):
-        raise ConfigurationError("The options must be different texts, none of them empty.")
-
-
-class _Output(NamedTuple):
-    """What `output_type` asks of the answer."""
-
-    schema: dict[str, Any] | None = None
-    check: Callable[[str], str | None] | None = None
-    parse: Callable[[str], Any] | None = None
-
-
-def _output(output_type: type[Any] | None) -> _Output:
-    if output_type is None:
-        return _Output()
-    try:
-        adapter = TypeAdapter[Any](output_type)
-        schema = adapter.json_schema()
-    except PydanticUserError as error:
-        raise ConfigurationError(
-            f"The output type {output_type!r} cannot be written as JSON: {error.message.splitlines()[0]}",
-            hint="Use a pydantic model, or a type such as int or list[str].",
-        ) from error
-
-    def check(text: str) -> str | None:
-        try:
-            adapter.validate_json(text)
-        except ValidationError as error:
-            return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors()[:5])
-        return None
-
-    return _Output(schema, check, adapter.validate_json)
 
 
 def _search_for_tools(index: Callable[[], FrameIndex]) -> SearchFrames:

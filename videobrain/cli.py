@@ -73,6 +73,12 @@ def ask(
         bool | None,
         typer.Option("--constrain/--no-constrain", help="Hold replies to the grammar (vLLM and local: models)."),
     ] = None,
+    subtitles: Annotated[
+        str | None, typer.Option(help="A file of subtitles (SRT, VTT, JSON), or embedded, embedded:LANGUAGE or :INDEX.")
+    ] = None,
+    subtitles_start_seconds: Annotated[
+        float, typer.Option(help="Time of the subtitles at which the video begins.")
+    ] = 0.0,
     report: Annotated[Path | None, typer.Option(help="Write the run as an HTML page.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Write the run's trace (JSON lines).")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the conversation on stderr.")] = False,
@@ -109,7 +115,15 @@ def ask(
     async def run() -> Answer:
         with RunDisplay(quiet=quiet, conversation=verbose) as display:
             async with brain:
-                return await brain.ask(video, question, options=option or None, max_spans=spans, on_event=display)
+                return await brain.ask(
+                    video,
+                    question,
+                    options=option or None,
+                    max_spans=spans,
+                    subtitles=subtitles,
+                    subtitles_start_seconds=subtitles_start_seconds,
+                    on_event=display,
+                )
 
     for path in (trace, report):
         if path is not None:

@@ -35,7 +35,7 @@ from videobrain.agent import (
 )
 from videobrain.agent.choices import LETTERS
 from videobrain.report.words import argument, clean, clock, counted, frame_range, number, spoken, took, video_name
-from videobrain.video import EncodedFrame
+from videobrain.video import EncodedFrame, Subtitles
 
 _STYLES = {"uniform_sample": "blue", "clip_sample": "dark_orange"}
 _LINE = 40
@@ -80,6 +80,7 @@ class RunDisplay:
         self._frame_count = 0
         self._reply_characters = 0
         self._shown: set[str] = set()
+        self._subtitles: Subtitles | None = None
         self._tool_shown = False
 
     def __enter__(self) -> Self:
@@ -109,7 +110,7 @@ class RunDisplay:
                 if self._conversation and reduced:
                     self._print(f"Frames of at most {size.width}x{size.height}: {reduced}.", "dim")
             case EpisodeStarted():
-                pass
+                self._subtitles = event.config.subtitles.subtitles if event.config.subtitles else None
             case MessageAdded():
                 self._message(event)
             case RequestStarted():
@@ -206,6 +207,9 @@ class RunDisplay:
             self._tool_shown = True
             if not (self._brief and outcome.frames):
                 self._print(f"{_shortened(outcome.text)} ({took(event.seconds)})", "dim", indent=2)
+            told = self._subtitles.lines if self._subtitles is not None else ()
+            for line in (told[number] for number in outcome.lines if number < len(told)):
+                self._print(f"{clock(line.start_seconds)}  {_shortened(line.text)}", "dim", indent=4)
             self._frames(outcome.frames, "frame", _STYLES.get(event.tool, "cyan"))
         else:
             self._print(f"{event.tool} failed: {_shortened(outcome.text)}", "yellow", indent=2)

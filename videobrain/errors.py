@@ -6,6 +6,7 @@
     │   ├── MissingDependencyError an extra is not installed
     │   ├── ToolDefinitionError    a function that cannot be a tool; lists every mistake
     │   ├── TraceError             a trace file that is damaged or does not replay
+    │   ├── SubtitleError          a subtitle file or stream; carries `source`
     │   └── VideoError             a video; carries `source`
     │       ├── VideoNotFoundError
     │       ├── NotAVideoError     no demuxer opens it
@@ -119,6 +120,18 @@ class NoVideoStreamError(VideoError):
 
 class NoFramesError(VideoError):
     """The video stream holds no frame that can be decoded."""
+
+
+class SubtitleError(InputError):
+    """Subtitles cannot be used: the file or stream is not there, cannot be read, or holds no text.
+
+    Attributes:
+        source: The path of the subtitle file as given, or of the video whose stream was wanted.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", source: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.source = source
 
 
 class DecodeTimeoutError(VideoBrainError):

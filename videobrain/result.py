@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WholeVideo = str | Path | bytes
 """A path, the file's bytes, or (with ``allow_remote``) an http(s) URL."""
+SubtitleSource = str | Path
+"""Subtitles: a file's path; or ``embedded``, ``embedded:LANGUAGE`` or ``embedded:INDEX`` for a stream of the video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,10 @@ class Question(BaseModel):
     key: str | None = None
     """The caller's own key; comes back unchanged."""
     limits: Limits | None = None
+    subtitles: SubtitleSource | None = None
+    """Its subtitles, as `VideoBrain.ask` takes them."""
+    subtitles_start_seconds: float = 0.0
+    """Time of the subtitles at which the video begins."""
 
 
 @dataclass(frozen=True, slots=True)

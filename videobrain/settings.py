@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     """Characters of thinking that a constrained reply may have."""
     initial_frames: int = Field(default=16, ge=1)
     """Frames the model sees before it is asked (16 in the paper)."""
+    subtitle_tokens: int = Field(default=4000, ge=1)
+    """Tokens of subtitles that one run may show, where a question has them; a small context allows fewer."""
     tool_timeout_seconds: float = Field(default=60.0, gt=0)
     """Time one tool call may take, where the tool sets none itself."""
 

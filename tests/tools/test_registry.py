@@ -49,7 +49,7 @@ def test_tools_of_other_packages_are_found_by_their_entry_point() -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["zoom"], "no tool 'zoom'.*clip_sample, gone, missing, scoreboard, uniform_sample, wrong"),
+        (["zoom"], "no tool 'zoom'.*clip_sample, gone, missing, scoreboard, search_subtitles, uniform_sample, wrong"),
         (["wrong"], "gives int, not a Tool"),
         (["gone"], "cannot be loaded from"),
         (["missing"], "cannot be loaded from 'no_such_package:tool'"),

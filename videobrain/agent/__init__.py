@@ -36,6 +36,7 @@ from videobrain.agent.steps import (
     ToolOutcome,
 )
 from videobrain.agent.strategies import BlindStrategy, UniformStrategy, VideoBrainStrategy, resolve_strategy
+from videobrain.agent.subtitles import EpisodeSubtitles, SubtitlePrompts, subtitle_prompts
 from videobrain.agent.trace import Trace
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Episode",
     "EpisodeConfig",
     "EpisodeStarted",
+    "EpisodeSubtitles",
     "Event",
     "Failed",
     "Finish",
@@ -65,6 +67,7 @@ __all__ = [
     "Step",
     "StopReason",
     "Strategy",
+    "SubtitlePrompts",
     "ToolFinished",
     "ToolOutcome",
     "ToolProgress",
@@ -79,5 +82,6 @@ __all__ = [
     "prompt_profile",
     "reply_pattern",
     "resolve_strategy",
+    "subtitle_prompts",
     "violations",
 ]

@@ -35,6 +35,7 @@ from videobrain.agent.steps import (
     StopReason,
     ToolOutcome,
 )
+from videobrain.agent.subtitles import LineTeller
 from videobrain.models import ChatReply, ImagePart, Message, TextPart, ToolSchema
 from videobrain.models.messages import Part
 from videobrain.result import Evidence, Usage
@@ -65,6 +66,7 @@ class Episode:
         self._forced_by: StopReason | None = None
         self._call: Call | None = None
         self._conclusion: Conclusion | None = None
+        self._lines = LineTeller(config.subtitles) if config.subtitles is not None else None
 
     # What there is so far ----------------------------------------------------------------------------------------
 
@@ -141,6 +143,8 @@ class Episode:
             duration=f"{config.duration_seconds:.2f}".rstrip("0").rstrip("."),
             shown=len(shown),
         )
+        if self._lines is not None and (shown or self._tools):
+            head += self._lines.intro
         tail = self._turns_note()
         self._add(Message(role="system", parts=(TextPart(text=system),)))
         self._add(Message(role="user", parts=_parts([head, *self._labelled(shown), tail])))
@@ -234,7 +238,10 @@ class Episode:
             reason = "one call" if room == self.config.limits.frames_per_call else "the run"
             text += prompts.frames_left_out.format(count=left_out, reason=f"{reason} may show no more")
             self._warnings.append(f"{left_out} frames of {name} were left out: {reason} may show no more.")
-        return self._observe(prompts.observation.format(tool=name, text=text.strip()), shown)
+        text = prompts.observation.format(tool=name, text=text.strip())
+        if self._lines is not None:
+            text += self._lines.found(outcome.lines)
+        return self._observe(text, shown)
 
     def abort(self, limit: StopReason) -> Finish:
         """End the run at once, such as when its time is over."""
@@ -355,6 +362,7 @@ class Episode:
         if self.config.context_tokens is not None:
             frames = min(frames, self.frames_left)
             next_turn = frames * self.config.frame_tokens + 2 * REPLY_TOKENS
+            next_turn += self._lines.tokens_per_message if self._lines is not None else 0
             if self._context + next_turn > self.config.context_tokens:
                 return "context"
         return None
@@ -365,6 +373,7 @@ class Episode:
             if reason != "answered":
                 without = "" if found.text else " without an answer"
                 self._warnings.append(f"The run ended{without}: the limit of {_words(reason)} was reached.")
+            self._warnings += self._lines.warnings if self._lines is not None else []
             self._conclusion = Conclusion(
                 found.text,
                 found.choice,
@@ -409,9 +418,10 @@ class Episode:
     def _labelled(self, frames: Sequence[EncodedFrame]) -> list[str | EncodedFrame]:
         label = self.config.prompts.frame_label
         labelled: list[str | EncodedFrame] = []
-        for frame in frames:
+        said = self._lines.beside(frames) if self._lines is not None else [""] * len(frames)
+        for frame, lines in zip(frames, said, strict=True):
             labelled.append(label.format(frame_index=frame.frame_index, timestamp=frame.timestamp_seconds))
-            labelled.append(frame)
+            labelled += [frame, lines]
         return labelled
 
     def _add(self, message: Message) -> None:

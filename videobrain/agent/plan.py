@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from videobrain.errors import ContextLengthError
 from videobrain.limits import Limits
@@ -21,6 +22,8 @@ REPLY_TOKENS = 400
 """Allowance for one reply and the words around an observation; real replies are counted as they come."""
 LABEL_TOKENS = 20
 """Allowance for the label before a frame."""
+SUBTITLE_SHARE = 4
+"""Subtitles get at most this part of what a context has left beside the words of the run."""
 
 
 class FramePlan(BaseModel):
@@ -40,6 +43,15 @@ class FramePlan(BaseModel):
     """The model's context; None where it is not known, and nothing was cut down."""
     reduced: str = ""
     """What was cut down to fit the model, in words."""
+    subtitle_tokens: int = 0
+    """Tokens of subtitles that the whole run may show; not written where there are none."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if not self.subtitle_tokens:
+            written.pop("subtitle_tokens", None)
+        return written
 
 
 def plan_frames(
@@ -52,6 +64,7 @@ def plan_frames(
     profile: ModelProfile,
     context_tokens: int | None,
     text: str = "",
+    subtitle_tokens: int = 0,
 ) -> FramePlan:
     """Plan a run whose worst case of turns fits the model's context: the resolution gives way first, then the count.
 
@@ -64,6 +77,7 @@ def plan_frames(
         profile: What the model's images cost.
         context_tokens: The model's context, where known.
         text: All that the first request says beside its frames.
+        subtitle_tokens: Tokens of subtitles that the run should be able to show; a small context allows fewer.
 
     Raises:
         ContextLengthError: Not even one small frame fits.
@@ -78,7 +92,8 @@ def plan_frames(
     def tokens_at(size: FrameSize) -> int:
         return profile.image_tokens(*size.fit(width, height)) + LABEL_TOKENS
 
-    def plan(size: FrameSize, initial: int, frames: int, reduced: str) -> FramePlan:
+    def plan(size: FrameSize, initial: int, frames: int, reduced: str, lines: int) -> FramePlan:
+        fewer_lines = f"{lines} tokens of subtitles" if lines < subtitle_tokens else ""
         return FramePlan(
             size=size,
             initial_frames=initial,
@@ -86,13 +101,18 @@ def plan_frames(
             frames_per_call=limits.frames_per_call,
             frame_tokens=tokens_at(size),
             context_tokens=context_tokens,
-            reduced="; ".join(filter(None, [f"{most} images in one request" if few_images else "", reduced])),
+            reduced="; ".join(
+                filter(None, [f"{most} images in one request" if few_images else "", reduced, fewer_lines])
+            ),
+            subtitle_tokens=lines,
         )
 
     if context_tokens is None:
-        return plan(FRAME_SIZES[0], initial, most, "")
+        return plan(FRAME_SIZES[0], initial, most, "", subtitle_tokens)
     text_tokens = max(PROMPT_TOKENS, math.ceil(len(text.encode(errors="replace")) / BYTES_PER_TOKEN))
     room = context_tokens - text_tokens - (calls + 1) * REPLY_TOKENS
+    lines = min(subtitle_tokens, max(0, room) // SUBTITLE_SHARE)
+    room -= lines
     for size in FRAME_SIZES:
         if worst * tokens_at(size) <= room:
             # What is left of the context may hold more frames than the planned worst case.
@@ -100,7 +120,7 @@ def plan_frames(
             reduced = (
                 "" if size is FRAME_SIZES[0] else f"frames of {size.width}x{size.height} to fit {context_tokens} tokens"
             )
-            return plan(size, initial, frames, reduced)
+            return plan(size, initial, frames, reduced, lines)
     smallest = FRAME_SIZES[-1]
     frames = room // tokens_at(smallest)
     if frames < 1:
@@ -116,4 +136,4 @@ def plan_frames(
         f"frames of {smallest.width}x{smallest.height}, {initial} at first and {frames} in all, "
         f"to fit {context_tokens} tokens"
     )
-    return plan(smallest, initial, frames, reduced)
+    return plan(smallest, initial, frames, reduced, lines)

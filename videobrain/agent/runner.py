@@ -34,6 +34,7 @@ from videobrain.agent.plan import FramePlan, plan_frames
 from videobrain.agent.prompts import prompt_profile
 from videobrain.agent.reading import CheckAnswer
 from videobrain.agent.steps import AskModel, Conclusion, EpisodeConfig, ToolOutcome
+from videobrain.agent.subtitles import EpisodeSubtitles, subtitle_prompts, tokens_of
 from videobrain.agent.trace import Trace
 from videobrain.errors import DecodeTimeoutError, LimitExceeded, ModelTimeoutError, VideoBrainError
 from videobrain.limits import Limits
@@ -41,8 +42,17 @@ from videobrain.models import ChatModel, ChatReply, ChatRequest, Message, ModelE
 from videobrain.result import Answer, Usage
 from videobrain.settings import Settings
 from videobrain.text import well_formed
-from videobrain.tools import FrameAccess, Remaining, SearchFrames, Tool, ToolContext, ToolError, ToolRetry
-from videobrain.video import FRAME_SIZES, EncodedFrame, Video, evenly_spaced
+from videobrain.tools import (
+    FrameAccess,
+    Remaining,
+    SearchFrames,
+    SubtitleAccess,
+    Tool,
+    ToolContext,
+    ToolError,
+    ToolRetry,
+)
+from videobrain.video import FRAME_SIZES, EncodedFrame, Subtitles, Video, evenly_spaced
 from videobrain.world import is_world_video
 
 _TIME_LOW = 0.2
@@ -81,6 +91,7 @@ class Run:
         tools: The tools on offer.
         limits: The limits of the run.
         settings: The settings.
+        subtitles: The video's subtitles; None where there are none, or no line lies in the video.
     """
 
     def __init__(
@@ -98,6 +109,7 @@ class Run:
         check_answer: CheckAnswer | None = None,
         parse_output: Callable[[str], Any] | None = None,
         max_spans: int | None = None,
+        subtitles: Subtitles | None = None,
     ) -> None:
         self.question = well_formed(question)
         self.options = tuple(well_formed(option) for option in options) if options else None
@@ -108,10 +120,13 @@ class Run:
         self.tools = {tool.name: tool for tool in tools}
         self.limits = limits
         self.settings = settings
+        self.subtitles = subtitles or None
         self.events: list[Event] = []
         self._search = search
         self._check_answer = check_answer
         self._parse_output = parse_output
+        self._about_subtitles = subtitles.warnings if subtitles is not None else ()
+        self._lines = SubtitleAccess(self.subtitles) if self.subtitles is not None else None
         self._on_event: Callable[[Event], None] | None = None
         self._began = time.monotonic()
         self._size = FRAME_SIZES[0]
@@ -166,6 +181,7 @@ class Run:
             profile=self.model.profile,
             context_tokens=capacity.max_model_len,
             text=self._opening(tools),
+            subtitle_tokens=self._subtitle_tokens,
         )
         self._size = plan.size
         self.emit(FramesPlanned(plan=plan))
@@ -258,6 +274,7 @@ class Run:
             search=self._search,
             remaining=remaining,
             emit=lambda text: self.emit(ToolProgress(tool=name, text=text)),
+            subtitles=self._lines,
         )
         try:
             result = await self.tools[name].run(context, arguments, timeout_seconds=self.settings.tool_timeout_seconds)
@@ -270,8 +287,19 @@ class Run:
         except DecodeTimeoutError as error:
             return ToolOutcome(kind="error", text=error.message)
         return ToolOutcome(
-            kind="result", text=result.text, frames=tuple(result.frames), similarities=dict(result.similarities)
+            kind="result",
+            text=result.text,
+            frames=tuple(result.frames),
+            similarities=dict(result.similarities),
+            lines=self._checked(name, result.lines),
         )
+
+    def _checked(self, name: str, lines: Sequence[int]) -> tuple[int, ...]:
+        """Numbers of lines that a tool gave, all of which must be there."""
+        count = len(self.subtitles) if self.subtitles is not None else 0
+        if wrong := [number for number in lines if not 0 <= number < count]:
+            raise IndexError(f"tool {name} gave line {wrong[0]} of the subtitles, which have {count} lines")
+        return tuple(int(number) for number in lines)
 
     def episode(self, plan: FramePlan, tools: Sequence[Tool[Any]], *, turns: int, min_calls: int = 0) -> Episode:
         """An Episode for this run's question, to be driven by `drive`."""
@@ -290,12 +318,22 @@ class Run:
             max_output_tokens=self.settings.max_output_tokens,
             context_tokens=plan.context_tokens,
             frame_tokens=plan.frame_tokens,
+            subtitle_tokens=plan.subtitle_tokens,
         )
         self.emit(EpisodeStarted(config=config))
         return Episode(config, check_answer=self._check_answer)
 
-    def _config(self, tools: Sequence[Tool[Any]], **planned: Any) -> EpisodeConfig:
+    @property
+    def _subtitle_tokens(self) -> int:
+        """Tokens of subtitles that the run should be able to show."""
+        return min(self.settings.subtitle_tokens, tokens_of(self.subtitles)) if self.subtitles is not None else 0
+
+    def _config(self, tools: Sequence[Tool[Any]], *, subtitle_tokens: int = 0, **planned: Any) -> EpisodeConfig:
         profile = self.model.profile
+        subtitles = None
+        if self.subtitles is not None:
+            prompts = subtitle_prompts(profile.prompts)
+            subtitles = EpisodeSubtitles(subtitles=self.subtitles, prompts=prompts, tokens=subtitle_tokens)
         return EpisodeConfig(
             question=self.question,
             options=self.options,
@@ -307,6 +345,7 @@ class Run:
             tools=tuple(tool.spec for tool in tools),
             prompts=prompt_profile(profile.prompts, max_spans=self.max_spans),
             calling=self.settings.tool_calling if profile.native_tools else "tags",
+            subtitles=subtitles,
             **planned,
         )
 
@@ -368,6 +407,8 @@ class Run:
                 version=version("videobrain"),
             )
         )
+        for warning in self._about_subtitles:
+            self.warn(warning)
         # The strategy has a moment to conclude by itself when the time is over.
         left = self.seconds_left
         with anyio.CancelScope(deadline=float("inf") if left is None else anyio.current_time() + left + 1) as scope:

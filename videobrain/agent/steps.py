@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from videobrain.agent.prompts import DEFAULT, PromptProfile
+from videobrain.agent.subtitles import EpisodeSubtitles
 from videobrain.limits import Limits
 from videobrain.models import ToolSchema
 from videobrain.result import Evidence, Span
@@ -47,6 +48,7 @@ class EpisodeConfig(BaseModel):
     frame_tokens: int = 256
     max_spans: int | None = Field(default=None, ge=1)
     """The answer is spans of time, so many at the most; the prompts are then those of `prompt_profile` for spans."""
+    subtitles: EpisodeSubtitles | None = None
 
     @model_validator(mode="after")
     def _answers_in_one_form(self) -> Self:
@@ -55,11 +57,12 @@ class EpisodeConfig(BaseModel):
         return self
 
     @model_serializer(mode="wrap")
-    def _as_before_there_were_spans(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        dumped: dict[str, Any] = handler(self)
-        if self.max_spans is None:  # a question's trace says nothing of spans
-            dumped.pop("max_spans", None)
-        return dumped
+    def _without_what_is_not_asked_for(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        for field in ("max_spans", "subtitles"):
+            if written[field] is None:
+                del written[field]
+        return written
 
 
 class ToolOutcome(BaseModel):
@@ -72,6 +75,15 @@ class ToolOutcome(BaseModel):
     frames: tuple[EncodedFrame, ...] = ()
     similarities: Mapping[int, float] = Field(default_factory=dict)
     withdraw: bool = False
+    lines: tuple[int, ...] = ()
+    """Numbers of the lines of the subtitles that it found; not written where there are none."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if not self.lines:
+            written.pop("lines", None)
+        return written
 
 
 @dataclass(frozen=True, slots=True)

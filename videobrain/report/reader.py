@@ -28,8 +28,10 @@ from videobrain.agent.events import (
 from videobrain.agent.grammar import parse_reply
 from videobrain.agent.plan import FramePlan
 from videobrain.agent.steps import EpisodeConfig
+from videobrain.agent.subtitles import EpisodeSubtitles
 from videobrain.agent.trace import Trace
 from videobrain.models import ChatReply, Message, NativeToolCall
+from videobrain.report.lines import lines_beside
 from videobrain.report.rows import rows_of
 from videobrain.report.timeline import TimeAxis, film
 from videobrain.report.view import (
@@ -64,6 +66,7 @@ class _Reader:
         self._started: RunStarted | None = None
         self._plan: FramePlan | None = None
         self._config: EpisodeConfig | None = None
+        self._subtitles: EpisodeSubtitles | None = None
         self._sections: list[SectionView] = []
         self._steps: list[StepView] = []
         self._warnings: list[str] = []
@@ -136,6 +139,7 @@ class _Reader:
     def _start_episode(self, event: EpisodeStarted) -> None:
         self._episodes += 1
         self._config = self._config or event.config
+        self._subtitles = event.config.subtitles
         self._reply = self._call = None
         first = self._episodes == 1
         title = "Start" if first else f"Episode {self._episodes}"
@@ -164,8 +168,9 @@ class _Reader:
             if self._reply is None or self._reply.reply.text != message.text:
                 self._note(NoteView("words", message.text, message.role))
             return
+        said = lines_beside(message, self._subtitles)
         if self._section().turn is None:
-            frames = [self._place(frame, 0) for frame in message.frames]
+            frames = [self._place(frame, 0, said.get(frame.digest, ())) for frame in message.frames]
             self._section().blocks.append(PromptView(message.role, _transcript(message), frames))
             self._show(frames)
             return
@@ -173,9 +178,10 @@ class _Reader:
         for frame in message.frames:
             if awaited := self._awaited.pop(frame.digest, None):
                 awaited.state = "new"
+                awaited.lines = tuple(said.get(frame.digest, ()))
                 self._show([awaited])
             else:
-                others.append(self._place(frame, 0))
+                others.append(self._place(frame, 0, said.get(frame.digest, ())))
         self._show(others)
         if others:
             self._section().blocks.append(PromptView(message.role, _transcript(message), others))
@@ -187,11 +193,12 @@ class _Reader:
             self._shown.add(view.frame.digest)
             self._usage["frames"] += 1
 
-    def _place(self, frame: EncodedFrame, color: int) -> FrameView:
+    def _place(self, frame: EncodedFrame, color: int, lines: Iterable[str] = ()) -> FrameView:
         self._placed += 1
         picture = self._frames.get(frame.digest, frame)
         first = self._places.setdefault(frame.digest, self._placed)
-        return FrameView(self._placed, picture, color, same_as=None if first == self._placed else first)
+        same_as = None if first == self._placed else first
+        return FrameView(self._placed, picture, color, same_as=same_as, lines=tuple(lines))
 
     def _add_reply(self, event: ReplyReceived) -> None:
         reply = event.reply
@@ -257,6 +264,8 @@ class _Reader:
         if call is None or call.name != event.tool:
             return
         call.outcome, call.seconds = event.outcome, event.seconds
+        if self._subtitles is not None:
+            call.lines = [self._subtitles.subtitles.lines[number] for number in event.outcome.lines]
         for frame in event.outcome.frames:
             view = self._place(frame, call.color)
             view.similarity = event.outcome.similarities.get(frame.frame_index)

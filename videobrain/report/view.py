@@ -13,7 +13,7 @@ from videobrain.agent.steps import EpisodeConfig, ToolOutcome
 from videobrain.models import ChatReply
 from videobrain.report.timeline import Row, Tick, TimeAxis
 from videobrain.result import Answer, Usage
-from videobrain.video import EncodedFrame
+from videobrain.video import EncodedFrame, PlacedLine
 
 COLORS = 7
 """Colours for tools; further tools take them again from the first."""
@@ -30,6 +30,7 @@ class FrameView:
         similarity: To the prompt of a semantic search.
         state: ``new``: shown to the model here. ``again``: it had been shown before. ``left_out``: kept back.
         same_as: Number of the place that holds its picture, where that is another.
+        lines: What the model was told here of the subtitles.
     """
 
     number: int
@@ -38,6 +39,7 @@ class FrameView:
     similarity: float | None = None
     state: Literal["new", "again", "left_out"] = "new"
     same_as: int | None = None
+    lines: tuple[str, ...] = ()
 
     @property
     def url(self) -> str | None:
@@ -66,6 +68,7 @@ class CallView:
         problem: Why it is no call.
         started: The tool was run.
         outcome: What the tool gave.
+        lines: Lines of the subtitles that it found.
     """
 
     anchor: str
@@ -78,6 +81,7 @@ class CallView:
     seconds: float = 0.0
     progress: list[str] = field(default_factory=list)
     frames: list[FrameView] = field(default_factory=list)
+    lines: list[PlacedLine] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -1,9 +1,10 @@
 """What the model may do: tools, their context, the sampling tools of the paper."""
 
-from videobrain.tools.context import FrameAccess, Remaining, SearchFrames, ToolContext
-from videobrain.tools.registry import default_tools, find_tool, resolve_tools
+from videobrain.tools.context import FrameAccess, Remaining, SearchFrames, SubtitleAccess, ToolContext
+from videobrain.tools.registry import default_tools, find_tool, resolve_tools, tools_for
 from videobrain.tools.sampling import clip_sample, uniform_sample
 from videobrain.tools.spec import RepeatRule, ToolError, ToolResult, ToolRetry, ToolSpec
+from videobrain.tools.subtitles import search_subtitles
 from videobrain.tools.tool import Tool, tool
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Remaining",
     "RepeatRule",
     "SearchFrames",
+    "SubtitleAccess",
     "Tool",
     "ToolContext",
     "ToolError",
@@ -21,6 +23,8 @@ __all__ = [
     "default_tools",
     "find_tool",
     "resolve_tools",
+    "search_subtitles",
     "tool",
+    "tools_for",
     "uniform_sample",
 ]

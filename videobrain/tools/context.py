@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import anyio.to_thread
+
 from videobrain.index import FrameHit
+from videobrain.index.words import WordIndex
 from videobrain.tools.spec import ToolRetry
-from videobrain.video import EncodedFrame, Frame, FrameSize, Video
+from videobrain.video import EncodedFrame, Frame, FrameSize, PlacedLine, Subtitles, Video
 from videobrain.video.frame import resize
 
 
@@ -51,6 +55,30 @@ class FrameAccess:
         return EncodedFrame.encode(fitted, quality=self.quality)
 
 
+@dataclass(slots=True)
+class SubtitleAccess:
+    """The lines of the run's subtitles. Their words are indexed once, when they are first searched."""
+
+    subtitles: Subtitles
+    _index: WordIndex | None = field(default=None, init=False, repr=False)
+
+    @property
+    def lines(self) -> tuple[PlacedLine, ...]:
+        """All lines, in order of time; a line's number is its place here."""
+        return self.subtitles.lines
+
+    async def search(self, query: str, *, k: int, start_frame: int = 0, end_frame: int | None = None) -> list[int]:
+        """Numbers of the `k` lines that begin in the half-open range and best match some words, the best one first."""
+        return await anyio.to_thread.run_sync(self._search, query, k, start_frame, end_frame)
+
+    def _search(self, query: str, k: int, start_frame: int, end_frame: int | None) -> list[int]:
+        if self._index is None:
+            self._index = WordIndex(line.text for line in self.lines)
+        first = bisect_left(self.lines, start_frame, key=lambda line: line.start_frame)
+        after = None if end_frame is None else bisect_left(self.lines, end_frame, key=lambda line: line.start_frame)
+        return self._index.search(query, k=k, start=first, end=after)
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """Given to a tool as its context argument; hidden from the model.
@@ -62,6 +90,7 @@ class ToolContext:
             can be had.
         remaining: What is left of the limits.
         emit: Tells the run's listeners about progress, in words.
+        subtitles: The lines of the subtitles and a search in them; None where the question has none.
     """
 
     video: Video
@@ -69,6 +98,7 @@ class ToolContext:
     search: SearchFrames
     remaining: Remaining
     emit: Callable[[str], None]
+    subtitles: SubtitleAccess | None = None
 
     def clamp(self, start_frame: int, end_frame: int) -> tuple[int, int, str]:
         """Cut a half-open interval of frames to the video.

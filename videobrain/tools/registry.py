@@ -9,6 +9,7 @@ from typing import Any
 
 from videobrain.errors import ConfigurationError
 from videobrain.tools.sampling import clip_sample, uniform_sample
+from videobrain.tools.subtitles import search_subtitles
 from videobrain.tools.tool import Tool
 
 ENTRY_POINT_GROUP = "videobrain.tools"
@@ -19,18 +20,36 @@ def default_tools() -> list[Tool[Any]]:
     return [uniform_sample, clip_sample]
 
 
+def built_in_tools() -> list[Tool[Any]]:
+    """Every tool of this package: the default ones, and what a question with subtitles has beside them."""
+    return [*default_tools(), search_subtitles]
+
+
+def tools_for(tools: Sequence[Tool[Any]], *, named: bool, subtitles: bool) -> list[Tool[Any]]:
+    """What one question is offered of the tools of an application.
+
+    Args:
+        tools: The application's tools.
+        named: The application has chosen them by itself. What it left out is then not put beside them.
+        subtitles: Whether the question has subtitles; where it has none, there is nothing to search in.
+    """
+    if subtitles:
+        return [*tools] if named else [*tools, search_subtitles]
+    return [tool for tool in tools if tool is not search_subtitles]
+
+
 def find_tool(name: str) -> Tool[Any]:
     """A tool by name: a built-in one, or one of the entry-point group ``videobrain.tools``.
 
     Raises:
         ConfigurationError: There is none of this name, or the entry point gives something else.
     """
-    for built_in in default_tools():
+    for built_in in built_in_tools():
         if built_in.name == name:
             return built_in
     points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in points:
-        known = ", ".join(sorted({*points, *(t.name for t in default_tools())}))
+        known = ", ".join(sorted({*points, *(t.name for t in built_in_tools())}))
         raise ConfigurationError(f"There is no tool {name!r}.", hint=f"Known tools: {known}.")
     try:
         loaded = points[name].load()

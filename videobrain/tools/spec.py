@@ -81,11 +81,14 @@ class ToolResult:
         text: Words for the model.
         frames: Frames for the model, in time order. Those it has seen already are named instead of sent again.
         similarities: Cosine similarity by frame index, where the tool searched.
+        lines: Numbers of lines of the subtitles (``ctx.subtitles.lines``) for the model, in the order they are to be
+            read. Those it has seen already are named instead of said again.
     """
 
     text: str = ""
     frames: Sequence[EncodedFrame] = ()
     similarities: Mapping[int, float] = field(default_factory=dict)
+    lines: Sequence[int] = ()
 
 
 class ToolRetry(Exception):

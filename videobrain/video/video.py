@@ -6,12 +6,15 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from videobrain.result import SubtitleSource
 from videobrain.video.cache import FrameKey
 from videobrain.video.decoders import Decoder
 from videobrain.video.frame import EncodedFrame, Frame, FrameSize, resize
 from videobrain.video.pyav import PyAVDecoder
 from videobrain.video.sampling import unique_sorted
 from videobrain.video.source import MediaSource
+from videobrain.video.subtitle_reading import SubtitleShelf, check_subtitle_source
+from videobrain.video.subtitles import Subtitles
 from videobrain.video.table import FrameTable, MissingFrames, Scan, VideoInfo
 from videobrain.video.torchcodec import TorchcodecDecoder, TorchcodecMismatchError, can_read, same_pixels
 from videobrain.video.work import Job
@@ -43,6 +46,7 @@ class Video:
         self._undecodable: set[int] = set()
         self._decoder: Literal["torchcodec", "pyav"] | None = None  # None: nothing has been decoded yet
         self._verified = False
+        self._subtitles = SubtitleShelf()
 
     def __repr__(self) -> str:
         info = self.info
@@ -130,6 +134,37 @@ class Video:
 
         found = await self._pool.cache.get_many(keys, make)
         return [found[key] for key in keys if key in found]
+
+    async def subtitles(
+        self, source: SubtitleSource, *, start_seconds: float = 0.0, timeout: float | None = None
+    ) -> Subtitles:
+        """Read subtitles for this video, in a worker thread; those that were read last are kept.
+
+        Args:
+            source: Path of an SRT, WebVTT or LongVideoBench JSON file; or ``"embedded"`` for the video's own stream of
+                text, ``"embedded:eng"`` for one of a language, ``"embedded:2"`` for the stream of an index.
+            start_seconds: Time of the subtitles at which the video begins: it is a part of what they were written for.
+            timeout: Seconds it may take; by default ``Settings.decode_timeout_seconds``.
+
+        Raises:
+            SubtitleError: They are not there, cannot be read, or hold no text.
+            ConfigurationError: `source` or `start_seconds` is of another kind.
+            DecodeTimeoutError: It took too long.
+        """
+        check_subtitle_source(source, start_seconds)
+        seconds = self._pool.settings.decode_timeout_seconds if timeout is None else timeout
+
+        def read(job: Job) -> Subtitles:
+            return self._subtitles.read(
+                self._source,
+                self.table,
+                source,
+                job,
+                container_start_seconds=self.info.start_seconds,
+                start_seconds=start_seconds,
+            )
+
+        return await self._pool.run(Job(seconds, f"Reading subtitles of {self.info.source}"), read)
 
     def _check(self, indices: Sequence[int]) -> list[int]:
         wanted = unique_sorted(indices)

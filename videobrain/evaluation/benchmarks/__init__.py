@@ -2,7 +2,7 @@
 
 from videobrain.evaluation.benchmarks.benchmark import Benchmark, Problem, Split
 from videobrain.evaluation.benchmarks.load import LoadedBenchmark, load_benchmark
-from videobrain.evaluation.benchmarks.longvideobench import SubtitleLine, read_subtitles
+from videobrain.evaluation.benchmarks.longvideobench import read_subtitles
 from videobrain.evaluation.benchmarks.plain import read_plain
 from videobrain.evaluation.benchmarks.reader import RowError
 from videobrain.evaluation.benchmarks.registry import (
@@ -14,6 +14,7 @@ from videobrain.evaluation.benchmarks.registry import (
 )
 from videobrain.evaluation.benchmarks.row import Row, option_number, option_of_text, without_letters
 from videobrain.evaluation.benchmarks.source import Source
+from videobrain.video import SubtitleLine
 
 __all__ = [
     "Benchmark",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from videobrain.errors import InputError
 from videobrain.evaluation.benchmarks.benchmark import Benchmark, Split
@@ -13,17 +11,10 @@ from videobrain.evaluation.benchmarks.reader import RowError, read_json
 from videobrain.evaluation.benchmarks.row import Row
 from videobrain.evaluation.benchmarks.source import Source
 from videobrain.evaluation.sample import Sample
+from videobrain.video.subtitle_files import json_line
+from videobrain.video.subtitles import SubtitleLine, within
 
 _COLUMNS = tuple(f"option{number}" for number in range(5))
-_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)")
-
-
-class SubtitleLine(NamedTuple):
-    """Something that is said, in seconds of the video."""
-
-    start_seconds: float
-    end_seconds: float
-    text: str
 
 
 def _read(source: Source) -> Iterator[Sample]:
@@ -79,33 +70,17 @@ def read_subtitles(
         InputError: The file cannot be read, or is of another format.
     """
     lines = read_json(Path(path))
+    until = float("-inf") if duration_seconds is None else start_seconds + duration_seconds
     found: list[SubtitleLine] = []
     for number, line in enumerate(lines if isinstance(lines, list) else [None], 1):
         try:
-            start, end, text = _line(line)
-        except (KeyError, TypeError, ValueError) as error:
+            found.append(json_line(line, unknown_end_seconds=until))
+        except ValueError as error:
             raise InputError(
                 f"{path} holds no subtitles of LongVideoBench: line {number} is {line!r:.80}.",
-                hint="SRT and VTT files are read elsewhere; others must be converted.",
+                hint="SRT and WebVTT files are read by `Video.subtitles`; others must be converted.",
             ) from error
-        begins = start - start_seconds
-        ends = end - start_seconds if end is not None else duration_seconds if duration_seconds is not None else begins
-        if ends > 0 and (duration_seconds is None or begins < duration_seconds):
-            found.append(SubtitleLine(max(begins, 0.0), max(ends, begins, 0.0), text))
-    return found
-
-
-def _line(line: Any) -> tuple[float, float | None, str]:
-    if "timestamp" in line:
-        start, end = line["timestamp"]
-        return float(start), None if end is None else float(end), str(line["text"])
-    return _clock(line["start"]), _clock(line["end"]), str(line["line"])
-
-
-def _clock(text: str) -> float:
-    if not (match := _CLOCK.fullmatch(text.strip())):
-        raise ValueError(text)
-    return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3].replace(",", "."))
+    return within(found, start_seconds=start_seconds, duration_seconds=duration_seconds)
 
 
 LONGVIDEOBENCH = Benchmark(
