@@ -11,11 +11,12 @@ from videobrain.evaluation.metrics.accuracy import (
     accuracy_difference,
     macro_accuracy,
     slices,
+    slices_of,
 )
 from videobrain.evaluation.metrics.cgbench import cgbench
 from videobrain.evaluation.metrics.efficiency import Efficiency, efficiency
 from videobrain.evaluation.metrics.grounding import Grounding, Taken, grounding, overlap_of
-from videobrain.evaluation.metrics.intervals import Difference, Interval, clustered, paired, percent
+from videobrain.evaluation.metrics.intervals import Difference, Interval, clustered, holm, paired, percent
 from videobrain.evaluation.metrics.nextgqa import nextgqa
 from videobrain.evaluation.metrics.outcomes import OutcomeKind, Verdicts, has_truth, outcome, scored
 from videobrain.evaluation.metrics.overlap import Overlap, best_match, covered_seconds, merged, overlap
@@ -45,6 +46,7 @@ __all__ = [
     "found_by",
     "grounding",
     "has_truth",
+    "holm",
     "macro_accuracy",
     "merged",
     "nextgqa",
@@ -56,5 +58,6 @@ __all__ = [
     "qvhighlights",
     "scored",
     "slices",
+    "slices_of",
     "temporal_search",
 ]
