@@ -9,7 +9,6 @@ from records import record
 
 from tests.report.traces import short_run
 from videobrain.evaluation.record import Record
-from videobrain.evaluation.results import RESULTS
 from videobrain.result import Usage
 
 
@@ -23,7 +22,8 @@ def write_run(directory: Path, records: list[Record], *, traces: bool = True) ->
             text = each.prediction.text if each.prediction is not None else ""
             short_run(initial=2).finish(text).save(directory / (each.trace or ""))
         lines.append(each.model_dump_json() + "\n")
-    (directory / RESULTS).write_text("".join(lines), "utf-8")
+    (directory / "results.jsonl").write_text("".join(lines), "utf-8")
+    (directory / "run.json").write_text("{}", "utf-8")
     return directory
 
 

@@ -82,7 +82,7 @@ def test_runs_are_called_by_their_directories_or_as_one_likes(runs: list[str], t
 
 
 def test_what_cannot_be_compared_is_an_error_of_input(runs: list[str], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere/results\.jsonl cannot be read"):
+    with pytest.raises(InputError, match="nowhere"):
         compared([str(tmp_path / "nowhere")])
     with pytest.raises(ConfigurationError, match="--traces some is not known"):
         compared(runs, traces="some")

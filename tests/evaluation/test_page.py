@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import pytest
 from compared_runs import records, write_run
+from records import record
 
 from videobrain.evaluation.comparison import compare
 from videobrain.evaluation.page import RunSource, save_comparison
@@ -104,6 +105,13 @@ def test_the_page_says_what_each_run_answered(runs: dict[str, RunSource], tmp_pa
     assert "6 questions on 3 videos that all runs have. Differences are those to blind" in words
     assert "type: colour" in words
     assert "svg" not in page.tags
+
+
+def test_the_verdicts_of_a_judge_say_what_is_right(tmp_path: Path) -> None:
+    said = [record("q", task="open", answer="red", text="Reddish.")]
+    save_comparison({"one": RunSource(said, verdicts={"q": 1.0}), "other": RunSource(said)}, tmp_path)
+    page = pages(tmp_path)["index.html"]
+    assert [row["data-outcomes"] for row in page.rows] == ["r n"]
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:

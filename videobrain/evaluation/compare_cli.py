@@ -15,7 +15,7 @@ from rich.table import Table
 from videobrain.errors import ConfigurationError, MissingDependencyError
 from videobrain.evaluation.comparison import Compared, Comparison, Contrast, compare
 from videobrain.evaluation.metrics import percent
-from videobrain.evaluation.page import RunSource, Traces, save_comparison
+from videobrain.evaluation.page import RunSource, Traces, save_comparison, verdicts_by_run
 from videobrain.evaluation.plot import accuracy_against_frames, save_plot
 from videobrain.evaluation.results import read_results
 from videobrain.report.words import clean
@@ -90,7 +90,7 @@ def run_compare(
     runs = read_runs(arguments)
     if out is not None and out.resolve() in [run.directory.resolve() for run in runs.values() if run.directory]:
         raise ConfigurationError(f"{out} is the directory of a run.", hint="Name another one with --out.")
-    comparison = compare({name: run.records for name, run in runs.items()})
+    comparison = compare({name: run.records for name, run in runs.items()}, verdicts=verdicts_by_run(runs))
     if as_json:
         console.file.write(comparison.model_dump_json() + "\n")
     else:

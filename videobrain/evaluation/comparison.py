@@ -120,6 +120,14 @@ class _Score(NamedTuple):
     value: float
 
 
+class _Questions(NamedTuple):
+    """A part of the questions, before its figures."""
+
+    slice: str
+    value: str
+    questions: Sequence[PairedQuestion]
+
+
 class _Raw(NamedTuple):
     interval: Interval | None
     difference: Difference | None
@@ -149,7 +157,7 @@ def compare(runs: Runs, *, taken: Taken = "first", verdicts: Mapping[str, Verdic
     localised = [question for question in side.shared if _localised(question)]
     ious = [_ious(localised, run, taken) for run in range(len(side.names))] if localised else None
     parts = _parts(side)
-    (overall,) = _figures([("", "", list(side.shared))], right, ious)
+    (overall,) = _figures([_Questions("", "", side.shared)], right, ious)
     return Comparison(
         baseline=side.names[0],
         questions=len(side.shared),
@@ -207,7 +215,7 @@ def _localised(question: PairedQuestion) -> bool:
     return any(each is not None and each.prediction is not None and each.prediction.spans for each in question.records)
 
 
-def _parts(side: PairedRuns) -> list[tuple[str, str, list[PairedQuestion]]]:
+def _parts(side: PairedRuns) -> list[_Questions]:
     """The shared questions by every slice that divides them."""
     by_key = {question.key: question for question in side.shared}
     found = slices(side.records(0))
@@ -215,7 +223,7 @@ def _parts(side: PairedRuns) -> list[tuple[str, str, list[PairedQuestion]]]:
     for record in side.records(0):
         benchmarks.setdefault(record.benchmark, []).append(record)
     return [
-        (name, value, [by_key[_key(record)] for record in records])
+        _Questions(name, value, [by_key[_key(record)] for record in records])
         for name, values in ({"benchmark": benchmarks} | found).items()
         for value, records in values.items()
         if len(records) < len(side.shared)
@@ -223,16 +231,16 @@ def _parts(side: PairedRuns) -> list[tuple[str, str, list[PairedQuestion]]]:
 
 
 def _figures(
-    parts: Sequence[tuple[str, str, list[PairedQuestion]]],
+    parts: Sequence[_Questions],
     right: Sequence[Sequence[_Score]],
     ious: Sequence[Sequence[_Score]] | None,
 ) -> list[Part]:
     """Figures of every part, the p-values corrected over all of them."""
-    rights = _corrected([[_raw(questions, scores, right[0]) for scores in right] for *_, questions in parts])
+    rights = _corrected([[_raw(questions, scores, right[0]) for scores in right] for _, _, questions in parts])
     spans = (
         None
         if ious is None
-        else _corrected([[_raw(questions, scores, ious[0]) for scores in ious] for *_, questions in parts])
+        else _corrected([[_raw(questions, scores, ious[0]) for scores in ious] for _, _, questions in parts])
     )
     return [
         Part(

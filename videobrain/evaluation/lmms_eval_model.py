@@ -51,14 +51,14 @@ class LmmsEvalModel(lmms):  # type: ignore[misc]  # lmms-eval has no types
             device: See `batch_size`.
         """
         super().__init__()
-        given = {"turns": max_turns, "frames": max_frames, "seconds": max_seconds}
+        given: dict[str, Any] = {"turns": max_turns, "frames": max_frames, "seconds": max_seconds}
         self._concurrency = concurrency
         self._brain = VideoBrain(
             model,
             base_url=base_url,
             strategy=strategy,
             encoder=encoder,
-            limits=Limits(**{name: value for name, value in given.items() if value is not None}),  # type: ignore[arg-type]
+            limits=Limits(**{name: value for name, value in given.items() if value is not None}),
         )
 
     def generate_until(self, requests: Sequence[Any]) -> list[Any]:

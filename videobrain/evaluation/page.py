@@ -21,7 +21,7 @@ from markupsafe import Markup
 from videobrain.agent import Trace
 from videobrain.errors import TraceError
 from videobrain.evaluation.comparison import Comparison, compare
-from videobrain.evaluation.metrics import OutcomeKind, Taken, Verdicts, outcome, slices_of
+from videobrain.evaluation.metrics import OutcomeKind, Verdicts, outcome, slices_of
 from videobrain.evaluation.pairing import PairedQuestion, PairedRuns, pair
 from videobrain.evaluation.plot import inline
 from videobrain.evaluation.record import Record
@@ -60,6 +60,8 @@ class RunSource(NamedTuple):
     records: Sequence[Record]
     directory: Path | None = None
     """That in which the records' traces are; None where there are none."""
+    verdicts: Verdicts | None = None
+    """Scores of a judge by the sample's key, for answers in words."""
 
 
 class _TracePage(NamedTuple):
@@ -111,8 +113,6 @@ def save_comparison(
     comparison: Comparison | None = None,
     plot: str | None = None,
     traces: Traces = "all",
-    taken: Taken = "first",
-    verdicts: Mapping[str, Verdicts] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Path:
     """Write the pages of a comparison: ``index.html``, and beside it ``questions/`` and ``traces/``.
@@ -123,11 +123,9 @@ def save_comparison(
     Args:
         runs: By name, the baseline first.
         directory: Where the pages go; it is made where it is missing.
-        comparison: The figures, where they are there already; else they are computed.
+        comparison: The figures of these runs, where they are there already; else they are computed.
         plot: What `accuracy_against_frames` gave; the page has none without it.
         traces: Which traces become pages. One has the size of its trace.
-        taken: What several spans of one answer are.
-        verdicts: By the run's name, scores of a judge by the sample's key, for answers in words.
         progress: Called with the number of questions that are written, and of all.
 
     Returns:
@@ -139,9 +137,9 @@ def save_comparison(
     """
     out = Path(directory)
     side = pair({name: run.records for name, run in runs.items()})
-    found = comparison or compare(side, taken=taken, verdicts=verdicts)
+    found = comparison or compare(side, verdicts=verdicts_by_run(runs))
     slices = {(part.slice, part.value): number for number, part in enumerate(found.slices)}
-    rows = _rows(side, slices, [(verdicts or {}).get(name) for name in side.names])
+    rows = _rows(side, slices, [run.verdicts for run in runs.values()])
     for folder in ("questions", "traces"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     style = _asset("page.css")
@@ -178,6 +176,11 @@ def save_comparison(
         rows=rows,
     )
     return write_page(out / INDEX, page)
+
+
+def verdicts_by_run(runs: Mapping[str, RunSource]) -> dict[str, Verdicts]:
+    """The verdicts of every run that has some, as `compare` takes them."""
+    return {name: run.verdicts for name, run in runs.items() if run.verdicts is not None}
 
 
 def _rows(side: PairedRuns, slices: Mapping[tuple[str, str], int], judged: Sequence[Verdicts | None]) -> list[_Row]:

@@ -114,13 +114,22 @@ def _said(records: Mapping[QuestionKey, Record]) -> str:
     return ", ".join(f"{count} of {benchmark}" for benchmark, count in counts.items())
 
 
+class _Other(NamedTuple):
+    """A run in which a question is another one."""
+
+    question: PairedQuestion
+    run: str
+    fields: list[str]
+    """What differs."""
+
+
 def _check_meaning(paired: PairedRuns) -> None:
-    wrong = [(question, name, fields) for question in paired.questions for name, fields in _others(paired, question)]
+    wrong = [other for question in paired.questions for other in _others(paired.names, question)]
     if not wrong:
         return
     named = "; ".join(
-        f"{question.key.benchmark} {question.key.key} in {name} ({', '.join(fields)})"
-        for question, name, fields in wrong[:_NAMED]
+        f"{other.question.key.benchmark} {other.question.key.key} in {other.run} ({', '.join(other.fields)})"
+        for other in wrong[:_NAMED]
     )
     more = len(wrong) - _NAMED
     raise InputError(
@@ -129,12 +138,11 @@ def _check_meaning(paired: PairedRuns) -> None:
     )
 
 
-def _others(paired: PairedRuns, question: PairedQuestion) -> list[tuple[str, list[str]]]:
-    """The runs in which a question is another one, each with the fields that differ."""
+def _others(names: Sequence[str], question: PairedQuestion) -> list[_Other]:
     found = []
-    for name, record in zip(paired.names, question.records, strict=True):
+    for name, record in zip(names, question.records, strict=True):
         if record is not None and record.sample is not question.sample:
             fields = [field for field in _MEANT if getattr(record.sample, field) != getattr(question.sample, field)]
             if fields:
-                found.append((name, fields))
+                found.append(_Other(question, name, fields))
     return found
