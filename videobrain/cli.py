@@ -284,6 +284,22 @@ def report(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Runs, or NAME=RUN; the first is the baseline.", metavar="RUN…")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write pages and a plot to this directory.")] = None,
+    traces: Annotated[str, typer.Option(help="Traces that become pages: all, differing or none.")] = "all",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare evaluation runs, question by question."""
+    from videobrain.display import terminal
+    from videobrain.evaluation.compare_cli import run_compare
+
+    console = terminal(file=sys.stdout)
+    run_compare(runs, out=out, traces=traces, as_json=as_json, quiet=quiet, console=console, tell=_tell)
+
+
+@app.command()
 def doctor(model: Model = None, base_url: BaseUrl = None, as_json: Json = False) -> None:
     """Say what is installed, which decoder and device are used, and whether the model's server can be reached."""
     from videobrain.doctor import examine, show

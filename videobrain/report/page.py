@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from videobrain.agent.choices import LETTERS
@@ -72,8 +72,15 @@ def render_run(run: RunView) -> str:
     return render("template.html.j2", script=asset("page.js"), run=run)
 
 
-def render(template: str, *, script: str = "", **values: Any) -> str:
-    """A page from one of this package's templates, with its style, and a policy that allows this script alone."""
+def render(template: str | Template, *, script: str = "", style: str = "", **values: Any) -> str:
+    """A page from one of this package's templates, with its style, and a policy that allows this script alone.
+
+    Args:
+        template: The template's name, or one that `environment` has made.
+        script: What runs on the page.
+        style: Rules that are added to this package's.
+        values: What the template shows.
+    """
     allowed = "'none'"
     if script:
         allowed = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
@@ -81,8 +88,8 @@ def render(template: str, *, script: str = "", **values: Any) -> str:
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
         "base-uri 'none'; form-action 'none'"
     )
-    style = Markup(asset("page.css"))
-    return environment().get_template(template).render(script=Markup(script), style=style, policy=policy, **values)
+    styles = Markup(asset("page.css") + style)
+    return environment().get_template(template).render(script=Markup(script), style=styles, policy=policy, **values)
 
 
 def save_report(trace: Trace, path: str | Path) -> Path:

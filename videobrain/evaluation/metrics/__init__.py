@@ -11,11 +11,12 @@ from videobrain.evaluation.metrics.accuracy import (
     accuracy_difference,
     macro_accuracy,
     slices,
+    slices_of,
 )
 from videobrain.evaluation.metrics.cgbench import cgbench
 from videobrain.evaluation.metrics.efficiency import Efficiency, efficiency
 from videobrain.evaluation.metrics.grounding import Grounding, Taken, grounding, overlap_of
-from videobrain.evaluation.metrics.intervals import Difference, Interval, clustered, paired, percent
+from videobrain.evaluation.metrics.intervals import Difference, Interval, clustered, holm, paired, percent
 from videobrain.evaluation.metrics.judged import Judged, judged, select_judgements, verdicts_of
 from videobrain.evaluation.metrics.nextgqa import nextgqa
 from videobrain.evaluation.metrics.outcomes import OutcomeKind, Verdicts, has_truth, needs_verdict, outcome, scored
@@ -47,6 +48,7 @@ __all__ = [
     "found_by",
     "grounding",
     "has_truth",
+    "holm",
     "judged",
     "macro_accuracy",
     "merged",
@@ -61,6 +63,7 @@ __all__ = [
     "scored",
     "select_judgements",
     "slices",
+    "slices_of",
     "temporal_search",
     "verdicts_of",
 ]

@@ -84,11 +84,18 @@ def slices(records: Sequence[Record]) -> dict[str, dict[str, list[Record]]]:
     """
     found: dict[str, dict[str, list[Record]]] = {}
     for record in records:
-        for name, value in _slices_of(record.sample).items():
+        for name, value in slices_of(record.sample).items():
             found.setdefault(name, {}).setdefault(value, []).append(record)
     return {
         name: dict(sorted(parts.items(), key=lambda part: _place(part[0]))) for name, parts in sorted(found.items())
     }
+
+
+def slices_of(sample: Sample) -> dict[str, str]:
+    """The slices that a question is in, with its value of each; see `slices`."""
+    if "duration" in sample.slices or sample.duration_seconds is None:
+        return sample.slices
+    return {**sample.slices, "duration": _duration_group(sample.duration_seconds)}
 
 
 def accuracy_by_slice(records: Sequence[Record], *, verdicts: Verdicts | None = None) -> dict[str, dict[str, Accuracy]]:
@@ -125,12 +132,6 @@ def accuracy_difference(
     if not both:
         return None
     return paired([ones[key][1] for key in both], [others[key] for key in both], [ones[key][0] for key in both])
-
-
-def _slices_of(sample: Sample) -> dict[str, str]:
-    if "duration" in sample.slices or sample.duration_seconds is None:
-        return sample.slices
-    return {**sample.slices, "duration": _duration_group(sample.duration_seconds)}
 
 
 def _duration_group(seconds: float) -> str:

@@ -1,0 +1,290 @@
+"""Runs held against each other, question by question: pure functions over their records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from videobrain.evaluation.metrics import (
+    Accuracy,
+    Difference,
+    Grounding,
+    Interval,
+    Taken,
+    Verdicts,
+    accuracy,
+    clustered,
+    grounding,
+    holm,
+    overlap_of,
+    paired,
+    scored,
+    slices,
+)
+from videobrain.evaluation.pairing import PairedQuestion, PairedRuns, QuestionKey, pair
+from videobrain.evaluation.record import Record
+
+Runs = Mapping[str, Sequence[Record]] | PairedRuns
+"""Records by the name of their run, the baseline first; or runs that `pair` has put side by side."""
+
+
+class Contrast(BaseModel):
+    """How far a run is above the baseline on the same questions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    p: float
+    """How often runs of equal merit would differ at least as much, in either direction."""
+    p_holm: float
+    """The same after Holm's correction, for all differences that stand together in one table."""
+    questions: int
+    """How many both were scored on."""
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:+.1f} ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
+
+
+class Compared(BaseModel):
+    """A figure of one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    interval: Interval | None
+    """None where there is nothing to take it over."""
+    contrast: Contrast | None
+    """Against the baseline; None for the baseline itself, and where both share no scored question."""
+
+
+class Part(BaseModel):
+    """All shared questions, or those with one value of a slice, and the figures of every run on them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slice: str
+    """Such as ``duration``; empty for all questions."""
+    value: str
+    """Such as ``long``."""
+    questions: int
+    videos: int
+    accuracy: tuple[Compared, ...]
+    """In the order of the runs."""
+    miou: tuple[Compared, ...] | None
+    """Mean IoU of the spans; None where no spans were asked for."""
+
+
+class RunSummary(BaseModel):
+    """One run on the questions that all runs share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    model: str
+    strategy: str
+    asked: int
+    """Questions that the run has in all; its figures are those of the shared ones."""
+    only_here: int
+    """Questions that no other run has."""
+    missing: int
+    """Questions of other runs that this one does not have."""
+    accuracy: Accuracy
+    unanswered_rate: float
+    """Unanswered among all shared questions."""
+    grounding: Grounding | None
+    """None where no spans were asked for."""
+
+
+class Comparison(BaseModel):
+    """What runs come to on the same questions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    baseline: str
+    """Name of the first run, which the others are held against."""
+    questions: int
+    """How many all runs share: every figure is taken over these."""
+    videos: int
+    runs: tuple[RunSummary, ...]
+    overall: Part
+    slices: tuple[Part, ...]
+
+
+class _Score(NamedTuple):
+    key: QuestionKey
+    video: str
+    value: float
+
+
+class _Questions(NamedTuple):
+    """A part of the questions, before its figures."""
+
+    slice: str
+    value: str
+    questions: Sequence[PairedQuestion]
+
+
+class _Raw(NamedTuple):
+    interval: Interval | None
+    difference: Difference | None
+
+
+def compare(runs: Runs, *, taken: Taken = "first", verdicts: Mapping[str, Verdicts] | None = None) -> Comparison:
+    """Hold runs against the first one, on the questions that all of them have.
+
+    Errors and unanswered questions are not correct, as in `accuracy`. Every difference is one of `metrics.paired`:
+    whole videos are resampled for its interval, and swapped for its p-value. The same records give the same figures.
+    ``p_holm`` is corrected over the runs for the overall differences, and over all parts of all slices and all runs
+    for those of slices; accuracy and mIoU are families of their own.
+
+    Spans are scored where they are what is asked for, and of other questions where a run gave some.
+
+    Args:
+        runs: Records by the run's name, the baseline first.
+        taken: What several spans of one answer are.
+        verdicts: By the run's name, scores of a judge by the sample's key, for answers in words.
+
+    Raises:
+        InputError: See `pair`.
+    """
+    side = runs if isinstance(runs, PairedRuns) else pair(runs)
+    judged = [(verdicts or {}).get(name) for name in side.names]
+    right = [_scores(side, run, verdicts=judged[run]) for run in range(len(side.names))]
+    localised = [question for question in side.shared if _localised(question)]
+    ious = [_ious(localised, run, taken) for run in range(len(side.names))] if localised else None
+    parts = _parts(side)
+    (overall,) = _figures([_Questions("", "", side.shared)], right, ious)
+    return Comparison(
+        baseline=side.names[0],
+        questions=len(side.shared),
+        videos=overall.videos,
+        runs=tuple(_summary(side, run, localised, taken=taken, verdicts=judged[run]) for run in range(len(side.names))),
+        overall=overall,
+        slices=tuple(_figures(parts, right, ious)),
+    )
+
+
+def _summary(
+    side: PairedRuns, run: int, localised: Sequence[PairedQuestion], *, taken: Taken, verdicts: Verdicts | None
+) -> RunSummary:
+    records = side.records(run)
+    found = accuracy(records, verdicts=verdicts)
+    asked = side.asked(run)
+    spans = [record for question in localised if (record := question.records[run]) is not None]
+    return RunSummary(
+        name=side.names[run],
+        model=", ".join(dict.fromkeys(record.model for record in records)),
+        strategy=", ".join(dict.fromkeys(record.strategy for record in records)),
+        asked=asked,
+        only_here=side.only_in(run),
+        missing=len(side.questions) - asked,
+        accuracy=found,
+        unanswered_rate=found.unanswered / found.questions,
+        grounding=grounding(spans, taken=taken, verdicts=verdicts),
+    )
+
+
+def _scores(side: PairedRuns, run: int, *, verdicts: Verdicts | None) -> list[_Score]:
+    """Whether each shared question was answered rightly, of those that can be scored."""
+    counted = {_key(record): float(right) for record, right in scored(side.records(run), verdicts=verdicts)}
+    return [
+        _Score(question.key, question.sample.video, counted[question.key])
+        for question in side.shared
+        if question.key in counted
+    ]
+
+
+def _ious(questions: Sequence[PairedQuestion], run: int, taken: Taken) -> list[_Score]:
+    return [
+        _Score(question.key, question.sample.video, overlap_of(record, taken=taken).iou)
+        for question in questions
+        if (record := question.records[run]) is not None
+    ]
+
+
+def _localised(question: PairedQuestion) -> bool:
+    """Whether spans are what is asked for, or what a run gave beside its answer."""
+    if not question.sample.spans:
+        return False
+    if question.sample.task in ("grounding", "highlights"):
+        return True
+    return any(each is not None and each.prediction is not None and each.prediction.spans for each in question.records)
+
+
+def _parts(side: PairedRuns) -> list[_Questions]:
+    """The shared questions by every slice that divides them."""
+    by_key = {question.key: question for question in side.shared}
+    found = slices(side.records(0))
+    benchmarks: dict[str, list[Record]] = {}
+    for record in side.records(0):
+        benchmarks.setdefault(record.benchmark, []).append(record)
+    return [
+        _Questions(name, value, [by_key[_key(record)] for record in records])
+        for name, values in ({"benchmark": benchmarks} | found).items()
+        for value, records in values.items()
+        if len(records) < len(side.shared)
+    ]
+
+
+def _figures(
+    parts: Sequence[_Questions],
+    right: Sequence[Sequence[_Score]],
+    ious: Sequence[Sequence[_Score]] | None,
+) -> list[Part]:
+    """Figures of every part, the p-values corrected over all of them."""
+    rights = _corrected([[_raw(questions, scores, right[0]) for scores in right] for _, _, questions in parts])
+    spans = (
+        None
+        if ious is None
+        else _corrected([[_raw(questions, scores, ious[0]) for scores in ious] for _, _, questions in parts])
+    )
+    return [
+        Part(
+            slice=name,
+            value=value,
+            questions=len(questions),
+            videos=len({question.sample.video for question in questions}),
+            accuracy=rights[number],
+            miou=None if spans is None or all(each.interval is None for each in spans[number]) else spans[number],
+        )
+        for number, (name, value, questions) in enumerate(parts)
+    ]
+
+
+def _raw(questions: Sequence[PairedQuestion], scores: Sequence[_Score], baseline: Sequence[_Score]) -> _Raw:
+    """A figure of one run on some questions, and how far it is above the baseline; both before any correction."""
+    wanted = {question.key for question in questions}
+    chosen = [score for score in scores if score.key in wanted]
+    interval = clustered([score.value for score in chosen], [score.video for score in chosen]) if chosen else None
+    theirs = {score.key: score.value for score in baseline}
+    both = [score for score in chosen if score.key in theirs]
+    if scores is baseline or not both:
+        return _Raw(interval, None)
+    ours = [score.value for score in both]
+    return _Raw(interval, paired(ours, [theirs[score.key] for score in both], [score.video for score in both]))
+
+
+def _corrected(rows: Sequence[Sequence[_Raw]]) -> list[tuple[Compared, ...]]:
+    """The figures with the p-values of all of them corrected together."""
+    found = [raw.difference.p for row in rows for raw in row if raw.difference is not None]
+    adjusted = iter(holm(found))
+    return [
+        tuple(
+            Compared(
+                interval=raw.interval,
+                contrast=None
+                if raw.difference is None
+                else Contrast(**raw.difference._asdict(), p_holm=next(adjusted)),
+            )
+            for raw in row
+        )
+        for row in rows
+    ]
+
+
+def _key(record: Record) -> QuestionKey:
+    return QuestionKey(record.benchmark, record.sample.key)
