@@ -64,21 +64,20 @@ _WITH_BACKGROUND = 0.25
 """Share of look-ups that say backgrounds too."""
 _INITIAL_FRAMES = ((100, (2, 4, 8, 16)), (math.inf, (4, 8, 16, 16)))
 """Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
-_CONCLUDED = (1, 2, 3, 4, 6, 8)
-"""Frames of conclusions about stills."""
+_CONCLUDED = ((100, (1, 2)), (200, (2, 3, 4)), (math.inf, (2, 4, 8, 16)))
+"""Frames of conclusions, by the number of the batch: whether one frame tells is learnt sooner than which of many."""
 _CONCLUSIONS = 8
 """Conclusions beside a batch of trajectories."""
-_WITHOUT_PICTURES = 3
-"""Frames that one counts as in a batch."""
-_OF_STILLS = 0.5
-"""Share of conclusions about stills; the others are of videos."""
+_TOKENS_OF_A_FRAME = 60
+"""Tokens of a sequence without pictures that count as one frame in a batch."""
+_OF_VIDEOS = (200, 0.5)
+"""Batch from which on conclusions are of videos too, and their share; the others are about stills."""
 _FOUND = 0.75
 """About the share of those that found something: to say that nothing was is learnt soon."""
 _PLAYED = {"direct": 0.2, "search": 0.35, "dense": 0.45}
 """Share of each class among those."""
-_BEGUN_WITH = (2, 4, 8, 16)
-"""Frames that they begin with; of a question about an interval a few, since none of them matters."""
 _FEW = 4
+"""Frames that a question about an interval mostly begins with, since none of them matters."""
 _OF_A_VIDEO = 2
 """Trajectories of one video: more of them would show the same pictures again."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
@@ -154,22 +153,28 @@ class ExampleMaker:
         """Labelled frames and a question: what is looked for is found among them, or a tool is called for more."""
         return self.of_episode(_searched(rng, self._numbered_stills(rng, count, backgrounds), _look(rng)))
 
-    def conclusion(self, rng: random.Random) -> Example:
+    def conclusion(self, rng: random.Random, number: float = math.inf) -> Example:
         """A conversation whose frames are described instead of shown.
 
         What holds a conversation together is learnt without seeing: which frame comes next, which one tells, what
         follows from it, and the call.
+
+        Args:
+            rng: Chance.
+            number: Of the batch.
         """
-        if rng.random() < _OF_STILLS:
+        counts = _counts(_CONCLUDED, number)
+        begin, share = _OF_VIDEOS
+        if number < begin or rng.random() >= share:
             seldom = rng.random() > _FOUND
             while True:
-                states = [still(rng, self._split) for _ in range(rng.choice(_CONCLUDED))]
+                states = [still(rng, self._split) for _ in range(rng.choice(counts))]
                 by_number = dict(zip(_numbers(rng, len(states)), states, strict=True))
                 episode = _searched(rng, by_number, _unseen)
                 if seldom or "<answer>" in episode.messages[-1].text:
                     break
             return self._described(episode, by_number.__getitem__)
-        world, episode = _played_unseen(rng, self._split)
+        world, episode = _played_unseen(rng, self._split, counts)
         return self._described(episode, world.state)
 
     def _described(self, episode: Episode, state: Callable[[int], FrameState]) -> Example:
@@ -265,7 +270,7 @@ class Batches:
         examples: list[Example] = []
         shared = random.Random(f"{self.seed}/{number // _KEPT}")
         make = self._maker(number, rng, [shared.getrandbits(30) for _ in range(_BACKGROUNDS)])
-        while sum(len(example.frames) or _WITHOUT_PICTURES for example in examples) < self.frames:
+        while sum(map(_size, examples)) < self.frames:
             examples += make()
         examples.sort(key=lambda example: len(example.input_ids))
         parts = min(self.parts, len(examples))
@@ -285,7 +290,7 @@ class Batches:
                 kinds = (maker.lookup, maker.search) if number >= _ASKED_FROM else (maker.lookup,)
                 return lambda: [rng.choice(kinds)(rng, count, backgrounds)]
             case "conclusions":
-                return lambda: [maker.conclusion(rng)]
+                return lambda: [maker.conclusion(rng, number)]
             case "trajectories":
                 counts = _counts(_INITIAL_FRAMES, number)
 
@@ -296,6 +301,11 @@ class Batches:
                     return [maker.trajectory(rng, world, each, count) for each in numbers]
 
                 return of_a_video
+
+
+def _size(example: Example) -> float:
+    """How much of a batch an example is, in frames."""
+    return len(example.frames) or len(example.input_ids) / _TOKENS_OF_A_FRAME
 
 
 def _look(rng: random.Random) -> Look:
@@ -331,12 +341,12 @@ def _searched(rng: random.Random, by_number: Mapping[int, FrameState], look: Loo
     return episode
 
 
-def _played_unseen(rng: random.Random, split: Split) -> tuple[World, Episode]:
+def _played_unseen(rng: random.Random, split: Split, counts: Sequence[int]) -> tuple[World, Episode]:
     """A video, and the oracle's run on one of its questions, without pictures."""
     world = World(rng.getrandbits(40), split=split)
     (kind,) = rng.choices(*zip(*_PLAYED.items(), strict=True))
     question = rng.choice([question for question in world.questions if question.kind == kind])
-    initial = some_frames(world, question, rng, _FEW if kind == "dense" else rng.choice(_BEGUN_WITH))
+    initial = some_frames(world, question, rng, _FEW if kind == "dense" else rng.choice(counts))
 
     def look(frames: Sequence[int]) -> list[EncodedFrame]:
         return [_unseen(frame, world.state(frame)) for frame in frames]
@@ -366,7 +376,7 @@ def some_frames(world: World, question: WorldQuestion, rng: random.Random, count
     return sorted([*sure, *rng.sample([frame for frame in frames if frame not in sure], k=count - len(sure))])
 
 
-def _counts(plan: Sequence[tuple[float, tuple[int, ...]]], number: int) -> tuple[int, ...]:
+def _counts(plan: Sequence[tuple[float, tuple[int, ...]]], number: float) -> tuple[int, ...]:
     return next(counts for end, counts in plan if number < end)
 
 
