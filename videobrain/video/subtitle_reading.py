@@ -20,7 +20,10 @@ _KEPT = 4
 
 
 class SubtitleShelf:
-    """The subtitles of one video and its parts that were read last. Used by worker threads; what two read at once is read twice."""
+    """The subtitles of one video and its parts that were read last.
+
+    Used by worker threads; what two read at once is read twice.
+    """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[object, ...], Subtitles] = OrderedDict()
