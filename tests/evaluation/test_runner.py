@@ -469,7 +469,6 @@ async def test_a_judge_judges_answers_in_words_once(bench: Bench) -> None:
     assert (bench.moments[-1].to_judge, bench.moments[-1].judged, bench.moments[-1].scored) == (1, 1, 4)
     assert (await judged(bench, Verdicts(), up=False)).total == scores.total  # nobody is asked
     assert len(bench.answers.asked) == 4
-    assert not (bench.home / "run" / "scores.jsonl").exists()
 
     merge_runs([bench.home / "run"], bench.home / "merged")
     assert score_run(bench.home / "merged").judged == scores.judged
