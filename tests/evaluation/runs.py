@@ -7,7 +7,8 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ class Answers:
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
+        self._open = threading.Event()
+        self._open.set()
+        self._let_through = 0
 
     def __call__(self, body: dict[str, Any]) -> str | Fault:
         number = int(re.findall(r"Question (\d+)", json.dumps(body))[-1])
@@ -71,10 +75,23 @@ class Answers:
             self.most_at_once = max(self.most_at_once, self._at_once)
             coming = self.faults.get(number)
             fault = coming.pop(0) if coming else None
+            held = len(self.asked) > self._let_through
         time.sleep(self.seconds)
+        if held:
+            self._open.wait()
         with self._lock:
             self._at_once -= 1
         return fault or ANSWER.format("A")
+
+    @contextmanager
+    def held(self, *, after: int) -> Iterator[None]:
+        """Within it, only so many more questions get a reply, so that whoever asks cannot come to an end."""
+        self._let_through = len(self.asked) + after
+        self._open.clear()
+        try:
+            yield
+        finally:
+            self._open.set()
 
     @property
     def times(self) -> Counter[int]:

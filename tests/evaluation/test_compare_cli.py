@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 from compared_runs import records, write_run
+from records import record
 from rich.console import Console
 from typer.testing import CliRunner
 
 from videobrain.cli import app
 from videobrain.errors import ConfigurationError, InputError
 from videobrain.evaluation.compare_cli import PLOT, read_runs, run_compare
+from videobrain.evaluation.verdict import Judgement, Verdict, content_of
+from videobrain.evaluation.verdict_file import VerdictFile
 
 
 @pytest.fixture
@@ -51,6 +54,20 @@ def test_json_is_one_object(runs: list[str]) -> None:
     found = json.loads(printed)
     assert [run["name"] for run in found["runs"]] == ["blind", "active"]
     assert found["overall"]["accuracy"][1]["contrast"]["value"] == pytest.approx(2 / 6)
+
+
+def test_answers_in_words_are_compared_by_the_verdicts_in_their_directories(tmp_path: Path) -> None:
+    said = [record(f"q{number}", task="open", answer="red", text=f"Reddish, {number}.") for number in range(2)]
+    for name, scores in (("one", (1.0, 1.0)), ("other", (0.0, 1.0))):
+        file = VerdictFile(write_run(tmp_path / name, said, traces=False))
+        for each, score in zip(said, scores, strict=True):
+            assert each.prediction is not None
+            content = content_of(each.sample, each.prediction)
+            verdict = Verdict(score=score, scores={"correct": score}, reason="")
+            file.append([Judgement(key=each.sample.key, content=content, judge="j", rubric="r", verdict=verdict)])
+        file.close()
+    printed, _ = compared([str(tmp_path / "one"), str(tmp_path / "other")], as_json=True)
+    assert json.loads(printed)["overall"]["accuracy"][1]["contrast"]["value"] == pytest.approx(-0.5)
 
 
 def test_out_writes_the_page_and_the_plot(runs: list[str], tmp_path: Path) -> None:

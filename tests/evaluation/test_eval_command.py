@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,9 @@ from evaluation.runs import Answers, essence, question, write_questions, write_v
 from videobrain.evaluation.results import read_results
 from videobrain.testing import FakeServer, Fault
 
+pytestmark = pytest.mark.timeout(900)
+SECONDS = 200
+"""That a command may take: on a machine that is busy with other things, its imports alone take many."""
 QUESTIONS = 24
 PROGRAM = """
 import signal
@@ -51,7 +52,7 @@ class Command:
 
     def __call__(self, *arguments: object, expect: int = 0) -> tuple[str, str]:
         with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=100)
+            out, err = process.communicate(timeout=SECONDS)
         assert process.returncode == expect, err
         assert "Traceback" not in err
         return out, err
@@ -66,14 +67,14 @@ def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Command
     return Command(tmp_path, write_videos(tmp_path_factory.mktemp("videos")))
 
 
-def has(home: Path, out: str, lines: int) -> bool:
-    path = home / out / "results.jsonl"
-    return path.exists() and path.read_bytes().count(b"\n") >= lines
+def finished(directory: Path) -> int:
+    path = directory / "results.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def wait_until(there: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
-    deadline = time.monotonic() + 100
-    while not there():
+def wait_for(lines: int, directory: Path, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while finished(directory) < lines:
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -105,9 +106,30 @@ def test_a_run_prints_a_table_and_then_the_same_as_json(command: Command) -> Non
     assert scores["total"]["accuracy"][0] == 0.625
 
 
+def test_a_judge_judges_what_has_no_verdict(command: Command) -> None:
+    rows = [question(number, options=None, answer="red") for number in range(3)]
+    write_questions(command.home / "questions.jsonl", rows)
+    with (
+        FakeServer(Answers()) as server,
+        FakeServer(lambda body: '{"reason": "It is.", "correct": true}', models=["judge"]) as judge,
+    ):
+        run = command.evaluation(server, "run")
+        out, _ = command(*run)
+        assert "3 verdicts are missing (3 not judged)" in out
+        run += ["--judge", "openai:judge", "--judge-base-url", judge.base_url]
+        for _ in range(2):
+            out, _ = command(*run, "--json")
+            scores = json.loads(out)
+            assert (scores["total"]["correct"], scores["judged"]["missing"]) == (3, 0)
+            (command.home / "run" / "verdicts.jsonl").unlink()  # what the judge replied is known all the same
+        assert (len(server.requests), len(judge.requests)) == (3, 3)
+
+
 def test_wrong_usage_and_wrong_input(command: Command) -> None:
     _, err = command("eval", "plain", expect=2)
     assert "--data and --out" in err
+    _, err = command("eval", "plain", "--data", ".", "--out", "run", "--judge-base-url", "http://x", expect=2)
+    assert "--judge" in err
     _, err = command("eval", "nonsense", "--data", ".", "--out", "run", "--model", "openai:x", expect=2)
     assert err.startswith("error: There is no benchmark 'nonsense'.")
     with FakeServer() as server:
@@ -128,14 +150,16 @@ def test_a_run_that_fails_ends_with_status_1(command: Command) -> None:
 
 
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(command: Command) -> None:
-    answers = Answers(seconds=0.03)
+    answers = Answers(seconds=0.01)
     with FakeServer(answers) as server:
         command(*command.evaluation(server, "whole", "--quiet"))
         answers.asked.clear()
+        run = command.home / "run"
         for target in (3, 9, 16):
+            more = target - finished(run) + 2
             process = command.start(*command.evaluation(server, "run", "--quiet", "--concurrency", "3"))
-            with process:
-                wait_until(partial(has, command.home, "run", target), process)
+            with process, answers.held(after=more):
+                wait_for(target, run, process)
                 process.kill()
                 process.communicate()
             assert process.returncode == -signal.SIGKILL
@@ -146,12 +170,13 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(command
 
 
 def test_an_interrupted_run_says_how_to_go_on(command: Command) -> None:
-    with FakeServer(Answers(seconds=0.1)) as server:
+    answers = Answers()
+    with FakeServer(answers) as server:
         process = command.start(*command.evaluation(server, "run", "--concurrency", "2"))
-        with process:
-            wait_until(partial(has, command.home, "run", 2), process)
+        with process, answers.held(after=4):
+            wait_for(2, command.home / "run", process)
             os.kill(process.pid, signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=SECONDS)
         assert process.returncode == 130
         assert "of 24 questions are finished and kept in run; the same command goes on from here" in err
         assert "Traceback" not in err

@@ -367,14 +367,14 @@ async def test_only_answers_that_want_a_verdict_are_judged_and_a_failure_spoils_
     assert {(one.judge, one.rubric) for one in found} == {("compares", judge.rubric)}
 
 
-async def test_one_record_and_a_score_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_record() -> None:
     judge = Judge(Compares(**SPECIAL))
     one, [same] = await judge.judge_record(RUN[0]), await judge.judge_many(RUN[:1])
     aside = {"verdict": {"usage"}}  # seconds differ
     assert one.model_dump(exclude=aside) == same.model_dump(exclude=aside)
-    found = [await judge.score(one.sample, one.prediction) for one in RUN[:3] if one.prediction]
-    assert found == [1.0, 0.0, None]
-    assert "the verdict on 'down' is missing: ModelServerError: It is down." in caplog.text
+    down = await judge.judge_record(RUN[2])
+    assert down.missing is not None
+    assert down.missing.message == "ModelServerError: It is down."
     with pytest.raises(InputError, match="'failed' failed"):
         await judge.judge_record(RUN[5])
 

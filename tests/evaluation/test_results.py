@@ -18,7 +18,7 @@ from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputE
 from videobrain.evaluation.lines import JsonLines
 from videobrain.evaluation.manifest import Manifest, content_key, key_of
 from videobrain.evaluation.record import Record
-from videobrain.evaluation.results import RunDirectory, read_manifest, read_results, read_scores
+from videobrain.evaluation.results import RunDirectory, read_manifest, read_results
 from videobrain.evaluation.sample import Sample
 
 MANIFEST = Manifest(
@@ -70,7 +70,7 @@ def test_a_run_with_a_torn_line_asks_for_its_question_alone(tmp_path: Path, cut:
     results = write(tmp_path, RECORDS) / "results.jsonl"
     results.write_bytes(results.read_bytes()[:-cut])
     with RunDirectory(tmp_path, MANIFEST) as run:
-        done = run.begun(wanted(RECORDS), retry_errors=False).done
+        done = run.begun(wanted(RECORDS), retry_errors=False)
         assert done == {key_of(each) for each in (RECORDS if cut == 1 else RECORDS[:2])}
 
 
@@ -184,7 +184,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
 
 def begun(directory: Path, samples: list[Record], *, retry_errors: bool = False) -> set[str]:
     with RunDirectory(directory, MANIFEST) as run:
-        return run.begun(wanted(samples), retry_errors=retry_errors).done
+        return run.begun(wanted(samples), retry_errors=retry_errors)
 
 
 def test_errors_are_taken_out_only_where_they_are_asked_for(tmp_path: Path) -> None:
@@ -234,15 +234,3 @@ def test_the_key_is_of_what_the_model_sees(fields: dict[str, Any], same: bool) -
     assert (content_key(sample, **about) == content_key(other, **about)) is same
     for name in about:
         assert content_key(sample, **about) != content_key(sample, **{**about, name: "another"})
-
-
-def test_verdicts_are_kept_apart(tmp_path: Path) -> None:
-    said = record("q9", task="open", answer="red", text="Red.")
-    with RunDirectory(tmp_path, MANIFEST) as run:
-        run.write(said, None)
-        assert run.begun(wanted([said]), retry_errors=False).unjudged == [said]
-        run.write_score(said, 0.9)
-        assert run.begun(wanted([said]), retry_errors=False).unjudged == []
-        corrected = changed(said, answer="blue")  # a verdict is about the truth, too
-        assert run.begun(wanted([corrected]), retry_errors=False).unjudged == [corrected]
-    assert list(read_scores(tmp_path).values()) == [0.9]

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from evaluation.runs import VIDEOS, Answers, brain_at, essence, loaded, question, write_videos
+from evaluation.runs import ANSWER, VIDEOS, Answers, brain_at, essence, loaded, question, write_videos
 
 from tests.evaluation.test_results import full_disk
-from videobrain import VideoBrain
+from videobrain import Settings, VideoBrain
 from videobrain.agent import Trace
 from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError
+from videobrain.evaluation.asking import ask_sample
+from videobrain.evaluation.judge import Judge
+from videobrain.evaluation.manifest import Manifest
 from videobrain.evaluation.merging import merge_runs
 from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.record import Prediction
@@ -24,7 +29,9 @@ from videobrain.evaluation.sample import Sample
 from videobrain.evaluation.scores import Scores, score_run
 from videobrain.evaluation.shards import Shard
 from videobrain.limits import Limits
-from videobrain.testing import FakeServer, Fault
+from videobrain.models import OpenAIModel
+from videobrain.result import Span
+from videobrain.testing import FakeServer, Fault, ScriptedModel
 from videobrain.world import WorldQuestion
 
 pytestmark = pytest.mark.anyio
@@ -262,11 +269,6 @@ async def test_a_full_disk_stops_the_run_and_a_second_start_goes_on(bench: Bench
 
 
 async def test_what_cannot_be_asked(bench: Bench) -> None:
-    bench.rows = [question(0, options=None, answer=None, spans=[[0, 0.5]]), question(1)]
-    scores = await bench.run()
-    assert (scores.total.errors, bench.answers.asked) == (1, [1])
-    failed = next(record for record in read_results(bench.home / "run") if record.error)
-    assert "grounding are not supported yet" in (failed.error or "")
     bench.rows = [question(0, video="lost.mp4")]
     with pytest.raises(InputError, match="None of the 1 videos of Own questions is there"):
         await bench.run("other")
@@ -281,6 +283,66 @@ async def test_a_question_about_a_part_of_a_video(bench: Bench) -> None:
     await bench.run()
     (record,) = read_results(bench.home / "run")
     assert record.seen_seconds == (0.5, 0.75)  # of the whole video
+
+
+async def test_spans_are_seconds_of_the_whole_video(bench: Bench) -> None:
+    bench.rows = [question(0, options=None, answer=None, spans=[[0.5, 0.75]], clip=[0.5, 1.0])]
+    bench.answers.faults = {0: [ANSWER.format("[[0, 0.25]]")]}
+    scores = await bench.run()
+    assert (scores.total.correct, scores.total.errors) == (1, 0)
+    (record,) = read_results(bench.home / "run")
+    assert record.prediction is not None
+    assert record.prediction.spans == ((0.5, 0.75),)
+
+
+async def test_evidence_is_a_second_run_of_the_same_question(bench: Bench) -> None:
+    sample = Sample(
+        key="q", video="a.mp4", question="Which?", task="choice", options=("red", "blue"), clip=Span(0.5, 1.0)
+    )
+    manifest = Manifest(
+        benchmark="nextgqa", split="test", model="m", strategy="videobrain", settings={}, settings_digest="0"
+    )
+    model = ScriptedModel([ANSWER.format("A"), ANSWER.format("[[0, 0.25]]")])
+    settings = Settings(decoder="pyav", cache_dir=bench.home / "cache", warm_index=False)
+    async with model, VideoBrain(model, settings=settings) as brain:
+        finished = await ask_sample(brain, sample, bench.videos / "a.mp4", manifest, on_event=lambda event: None)
+    record = finished.record
+    assert record.prediction == Prediction(text="A", choice="A", spans=(Span(0.5, 0.75),))
+    assert (record.usage.turns, record.usage.frames, record.seen_seconds) == (2, 4, (0.5, 0.75))
+    assert finished.trace is not None
+    assert finished.trace.answer is not None
+    assert finished.trace.answer.choice == "A"
+
+
+async def test_questions_are_asked_with_their_subtitles(bench: Bench) -> None:
+    bodies: list[str] = []
+    answers = bench.answers
+
+    def listening(body: dict[str, Any]) -> str | Fault:
+        bodies.append(json.dumps(body))
+        return answers(body)
+
+    bench.answers = cast(Answers, listening)
+    subtitles = bench.home / "a.srt"
+    cues = ["00:00:10,000 --> 00:00:10,400\nToo early.", "00:00:10,600 --> 00:00:10,900\nRed it is."]
+    subtitles.write_text("\n\n".join(f"{number}\n{cue}" for number, cue in enumerate(cues, start=1)), "utf-8")
+    bench.rows = [question(0, subtitles="a.srt", subtitles_start_seconds=10.0, clip=[0.5, 1.0])]
+    scores = await bench.run()
+    assert "Red it is." in bodies[0]
+    assert "Too early." not in bodies[0]
+    assert (scores.without_subtitles, read_results(bench.home / "run")[0].warnings) == (0, ())
+
+    await bench.run("none", subtitles=False)
+    assert "Red it is." not in bodies[1]
+    with pytest.raises(ConfigurationError, match="subtitles is true, not false"):
+        await bench.run(subtitles=False)
+
+    subtitles.write_text("no cue", "utf-8")
+    scores = await bench.run("broken")
+    (record,) = read_results(bench.home / "broken")
+    assert (scores.without_subtitles, record.error, record.prediction) == (1, None, Prediction(text="A", choice="A"))
+    assert record.warnings[0].startswith("Asked without its subtitles: ")
+    assert len(bodies) == 3
 
 
 async def test_a_run_that_ends_without_an_answer_is_unanswered(bench: Bench) -> None:
@@ -360,31 +422,73 @@ def test_a_shard_does_not_depend_on_other_videos() -> None:
 # --- Answers in words ------------------------------------------------------------------------------------------------
 
 
-class Judge:
-    """Accepts an A; fails as often as it is told to."""
+class Verdicts:
+    """What a judge's `FakeServer` says: the answer to question 1 is right, others are wrong.
 
-    def __init__(self, failures: int = 0) -> None:
-        self.failures = failures
-        self.seen: list[str] = []
+    Args:
+        unsure: Numbers of questions about which it says nothing that can be used.
+    """
 
-    async def score(self, sample: Sample, prediction: Prediction) -> float | None:
-        if self.failures:
-            self.failures -= 1
-            raise RuntimeError("the judge is asleep")
-        self.seen.append(sample.key)
-        return 1.0 if prediction.text == "A" else 0.0
+    def __init__(self, *unsure: int) -> None:
+        self.unsure = unsure
+        self.asked: list[int] = []
+
+    def __call__(self, body: dict[str, Any]) -> str:
+        number = int(re.findall(r"Question (\d+)", json.dumps(body))[-1])
+        self.asked.append(number)
+        return "Well." if number in self.unsure else json.dumps({"reason": "So it is.", "correct": number == 1})
 
 
-async def test_a_judge_scores_answers_in_words_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def judged(bench: Bench, verdicts: Verdicts, *, name: str = "judge", up: bool = True) -> Scores:
+    with FakeServer(verdicts, models=[name]) as server:
+        address = server.base_url if up else "http://127.0.0.1:9/v1"
+        model = OpenAIModel(name, base_url=address, settings=Settings(retries=0))
+        async with aclosing(model):
+            return await bench.run(judge=Judge(model, corrections=0))
+
+
+async def test_a_judge_judges_answers_in_words_once(bench: Bench) -> None:
     bench.rows = [question(number, options=None, answer="red") for number in range(3)] + [question(3)]
-    assert (await bench.run()).total.unscored == 3
-    scores = await bench.run(judge=Judge(failures=1))
-    assert (scores.total.unscored, scores.total.correct) == (1, 2)
-    assert "was not judged" in caplog.text
-    judge = Judge()
-    scores = await bench.run(judge=judge)
-    assert (scores.total.unscored, scores.total.correct, len(judge.seen)) == (0, 3, 1)
+    scores = await bench.run()
+    assert (scores.total.unscored, scores.judged.causes if scores.judged else {}) == (3, {"not_judged": 3})
+
+    first = Verdicts(0)
+    scores = await judged(bench, first)
+    assert sorted(first.asked) == [0, 1, 2]
+    assert (scores.total.correct, scores.total.incorrect, scores.total.missing_verdicts) == (1, 2, 1)
+    assert scores.judged is not None
+    assert (scores.judged.judged, scores.judged.causes) == (2, {"unusable_reply": 1})
+    last = bench.moments[-1]
+    assert (last.to_judge, last.judged, last.missing_verdicts) == (3, 3, 1)
+    assert scores.total.accuracy is not None
+    assert last.accuracy == scores.total.accuracy.value
+
+    second = Verdicts()
+    scores = await judged(bench, second)
+    assert (second.asked, scores.total.missing_verdicts) == ([0], 0)
+    assert (bench.moments[-1].to_judge, bench.moments[-1].judged, bench.moments[-1].scored) == (1, 1, 4)
+    assert (await judged(bench, Verdicts(), up=False)).total == scores.total  # nobody is asked
     assert len(bench.answers.asked) == 4
+
+    merge_runs([bench.home / "run"], bench.home / "merged")
+    assert score_run(bench.home / "merged").judged == scores.judged
+    other = Verdicts(1)
+    assert (await judged(bench, other, name="other")).total.missing_verdicts == 1
+    assert sorted(other.asked) == [0, 1, 2]
+    with pytest.raises(ConfigurationError, match=r"verdicts of 2 kinds: judge='openai:judge'.*--judge"):
+        await bench.run()
+    assert score_run(bench.home / "run", judge="openai:judge").total == scores.total
+
+
+async def test_a_judge_that_is_away_costs_no_answer(bench: Bench) -> None:
+    bench.rows = [question(number, options=None, answer="red") for number in range(2)]
+    with pytest.raises(
+        EvaluationStoppedError, match=r"openai:judge cannot judge them: ModelConnectionError.*judges them"
+    ):
+        await judged(bench, Verdicts(), up=False)
+    assert len(bench.essence()) == 2
+    assert (await judged(bench, Verdicts())).total.unscored == 0
+    assert len(bench.answers.asked) == 2
 
 
 async def test_questions_of_the_synthetic_world_score_themselves(bench: Bench) -> None:
@@ -396,7 +500,7 @@ async def test_questions_of_the_synthetic_world_score_themselves(bench: Bench) -
         return question(number, options=None, answer=truth, extra={"world": made.model_dump(mode="json")})
 
     bench.rows = [world(0, "A"), world(1, "red")]
-    scores = await bench.run()
+    scores = await bench.run(judge=Judge(ScriptedModel([])))  # which is not asked
     assert (scores.total.correct, scores.total.incorrect, scores.total.unscored) == (1, 1, 0)
     assert bench.moments[-1].correct == 1
 

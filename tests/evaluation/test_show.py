@@ -8,10 +8,11 @@ from pathlib import Path
 from evaluation.records import record
 
 from videobrain.evaluation.benchmarks import benchmark_rows, load_benchmark
-from videobrain.evaluation.metrics import accuracy, accuracy_by_slice
+from videobrain.evaluation.metrics import accuracy, accuracy_by_slice, judged
 from videobrain.evaluation.progress import Tally
 from videobrain.evaluation.scores import Scores
 from videobrain.evaluation.show import EvaluationDisplay, print_benchmarks, print_scores, words_of
+from videobrain.evaluation.verdict import Judgement, MissingVerdict
 from videobrain.result import Usage
 
 RECORDS = [
@@ -19,6 +20,9 @@ RECORDS = [
     record("b", choice="A", usage=Usage(frames=20, turns=3), slices={"type": "what"}),
     record("c", error="ModelError: gone", slices={"type": "what"}),
 ]
+
+
+SAID = [record("d", task="open", answer="red", text="red"), record("e", task="open", text="red")]
 
 
 class Terminal(io.StringIO):
@@ -45,6 +49,10 @@ def test_a_moment_in_words() -> None:
     assert words_of(moment) == (
         "3 of 40 questions, 4.0 a minute, 9 min left, accuracy 33.3 %, 15.0 frames each, 1 error, 8 at once"
     )
+    count.to_judge = 2
+    missing = MissingVerdict(cause="model_error", message="down")
+    count.judge(Judgement(key="a", content="", judge="j", rubric="r", missing=missing))
+    assert words_of(count.progress(8)).endswith("8 at once, 1 of 2 answers judged, 1 verdict missing")
 
 
 def test_an_open_answer_counts_with_its_verdict() -> None:
@@ -95,7 +103,8 @@ def test_what_is_wrong_with_the_files(tmp_path: Path) -> None:
 def test_the_table_of_a_run() -> None:
     scores = Scores(
         run="runs/one", benchmark="made", split="test", model="m", strategy="s", shard="1/2", questions=40,
-        total=accuracy(RECORDS), slices=accuracy_by_slice(RECORDS), missing_videos=1, missing_questions=6,
+        total=accuracy(RECORDS + SAID), slices=accuracy_by_slice(RECORDS), missing_videos=1, missing_questions=6,
+        judged=judged(SAID[:1], []), without_subtitles=2,
     )  # fmt: skip
     out = io.StringIO()
     print_scores(scores, out)
@@ -103,13 +112,16 @@ def test_the_table_of_a_run() -> None:
     assert text.startswith("made (test), m, s, shard 1/2\n")
     rows = {line.split("  ")[0]: line for line in text.splitlines()}
     assert "33.3 % (0.0 to 100.0)" in rows["all"]
-    assert "1 (33.3 %)" in rows["all"]
+    assert "1 (20.0 %)" in rows["all"]
     assert "  0.0 % (0.0 to 0.0)" in rows["type: what"]
     assert "100.0 %" in rows["type: who"]
     for said in (
-        "clip_sample 0.50",
+        "clip_sample 0.25",
         "1 video is missing: 6 questions left out.",
-        "3 of 40 questions finished.",
+        "5 of 40 questions finished.",
+        "1 question without a known truth, left out of the accuracy.",
+        "1 verdict is missing (1 not judged), left out of the accuracy: --judge MODEL judges those answers.",
+        "2 questions asked without subtitles, which could not be used.",
         "runs/one",
     ):
         assert said in text

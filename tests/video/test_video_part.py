@@ -8,7 +8,7 @@ import pytest
 
 from tests.index.encoders import ColourEncoder
 from videobrain import Settings, VideoBrain
-from videobrain.errors import NoFramesError
+from videobrain.errors import ConfigurationError, NoFramesError, SubtitleError
 from videobrain.result import Clip, Question
 from videobrain.testing import ScriptedModel, make_video, read_frame_index
 from videobrain.video import FrameSize, VideoPool
@@ -64,6 +64,52 @@ async def test_a_question_about_a_part_sees_and_searches_nothing_else(video: Pat
     assert max(shown.timestamp_seconds for shown in answer.evidence) < 4.0
     assert {shown.frame_index for shown in answer.evidence} <= set(range(40))
     assert 20 <= hits[0].frame_index < 40
+
+
+SRT = """1
+00:00:01,000 --> 00:00:02,500
+before and into it
+
+2
+00:00:04,000 --> 00:00:05,000
+in it
+
+3
+00:00:06,500 --> 00:00:07,000
+after it
+"""
+
+
+async def test_subtitles_are_in_the_time_of_the_part(video: Path, settings: Settings, tmp_path: Path) -> None:
+    srt = tmp_path / "scenes.srt"
+    srt.write_text(SRT, "utf-8")
+    async with VideoPool(settings) as pool:
+        whole = await pool.open(video)
+        part = await pool.open(Clip(video, 2.0, 6.0))
+        found = await part.subtitles(srt)
+        assert [line[:4] for line in found.lines] == [(0, 5, 0.0, 0.5), (20, 30, 2.0, 3.0)]
+        assert await (await pool.open(Clip(video, 2.0, 6.0))).subtitles(srt) is found  # read once for all questions
+        assert [line.start_frame for line in (await whole.subtitles(srt, start_seconds=2.0)).lines] == [0, 20, 45]
+        cut = await part.subtitles(srt, start_seconds=1.0)  # the whole video begins a second into the subtitles
+        assert [line[2:] for line in cut.lines] == [(1.0, 2.0, "in it"), (3.5, 4.0, "after it")]
+        with pytest.raises(SubtitleError, match="no subtitle stream"):
+            await part.subtitles("embedded")
+        with pytest.raises(ConfigurationError):
+            await part.subtitles(srt, start_seconds="1")  # type: ignore[arg-type]
+
+
+async def test_a_question_about_a_part_is_told_what_is_said_in_it(
+    video: Path, settings: Settings, tmp_path: Path
+) -> None:
+    srt = tmp_path / "scenes.srt"
+    srt.write_text(SRT, "utf-8")
+    model = ScriptedModel(["<thinking>It is said.</thinking>\n<answer>in it</answer>"])
+    async with model, VideoBrain(model, settings=settings) as brain:
+        answer = await brain.ask(Clip(video, 2.0, 6.0), "What is said?", subtitles=srt)
+    asked = model.requests[0].messages[-1].text
+    assert "before and into it" in asked
+    assert "after it" not in asked
+    assert answer.warnings == ()
 
 
 def test_a_part_is_a_video_of_a_question() -> None:

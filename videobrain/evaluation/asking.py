@@ -7,28 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from videobrain.agent import Event, ReplyDelta, Trace
+from videobrain.agent import Event, ReplyDelta, RunStarted, Trace
 from videobrain.brain import VideoBrain
 from videobrain.errors import (
     AuthenticationError,
-    ConfigurationError,
-    LimitExceeded,
     MissingDependencyError,
     ModelStartError,
+    SubtitleError,
     UnknownModelError,
     VideoBrainError,
 )
-from videobrain.evaluation.extraction import read_choice
 from videobrain.evaluation.manifest import Manifest
+from videobrain.evaluation.predict import ASKS_FOR_EVIDENCE, Predicted, predict
 from videobrain.evaluation.record import Prediction, Record
 from videobrain.evaluation.sample import Sample
-from videobrain.result import Answer, Clip, Span
+from videobrain.result import Clip, Span
 from videobrain.text import well_formed
 
 HOPELESS = (AuthenticationError, UnknownModelError, ModelStartError, MissingDependencyError)
 """Errors that every further question would have too: the run ends, and no record is made of them."""
-_ASKED = ("choice", "open")
-"""Tasks that a model can be asked for at present."""
+WITHOUT_SUBTITLES = "Asked without its subtitles: "
+"""How the warning of a record begins whose subtitles could not be used."""
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -37,11 +36,18 @@ class Finished(NamedTuple):
 
     record: Record
     trace: Trace | None
+    """Of the run that answered it."""
     error: Exception | None
 
 
 async def ask_sample(
-    brain: VideoBrain, sample: Sample, video: Path, manifest: Manifest, *, on_event: Callable[[Event], None]
+    brain: VideoBrain,
+    sample: Sample,
+    video: Path,
+    manifest: Manifest,
+    *,
+    subtitles: Path | None = None,
+    on_event: Callable[[Event], None],
 ) -> Finished:
     """Ask one question and make a record of what comes of it, an error included.
 
@@ -50,27 +56,37 @@ async def ask_sample(
         sample: The question.
         video: Where its video is.
         manifest: The run that the record belongs to.
+        subtitles: Where its subtitles are, if they are to be used. Where they cannot be, the question is asked without
+            them, and its record has a warning.
         on_event: Called on the event loop with each event.
 
     Raises:
         VideoBrainError: One of `HOPELESS`.
     """
-    answer: Answer | None = None
+    done: Predicted | None = None
     failure: Exception | None = None
     trace: Trace | None = None
+    warnings: list[str] = []
     events: list[Event] = []
 
     def note(event: Event) -> None:
+        if isinstance(event, RunStarted):  # the second run, for the evidence, has a trace of its own
+            events.clear()
         if not isinstance(event, ReplyDelta):  # traces hold whole replies
             events.append(event)
         on_event(event)
 
+    async def ask(subtitles: Path | None) -> Predicted:
+        shown = video if sample.clip is None else Clip(video, *sample.clip)
+        evidence = manifest.benchmark in ASKS_FOR_EVIDENCE
+        return await predict(brain, sample, shown, evidence=evidence, subtitles=subtitles, on_event=note)
+
     try:
-        answer = await _ask(brain, sample, video, note)
-        trace = answer.trace
-    except LimitExceeded as error:  # the run came to its end, as it does without `on_limit="raise"`
-        answer, failure = error.partial, None if error.partial else error
-        trace = error.trace or (answer.trace if answer else None)
+        try:
+            done = await ask(subtitles)
+        except SubtitleError as error:
+            warnings.append(well_formed(f"{WITHOUT_SUBTITLES}{error.message}"))
+            done = await ask(None)
     except HOPELESS:
         raise
     except Exception as error:  # a bug in a tool of the user's own too: it must not end the others
@@ -85,43 +101,29 @@ async def ask_sample(
         "strategy": manifest.strategy,
         "settings": manifest.settings_digest,
     }
-    if answer is None:
+    if done is None:
         said = well_formed(f"{type(failure).__name__}: {failure}")
         return Finished(Record(**about, error=said), trace or _recorded(events), failure)
-    begins = sample.clip.start_seconds if sample.clip else 0.0
     record = Record(
         **about,
-        prediction=prediction_of(sample, answer),
-        stop_reason=answer.stop_reason,
-        seen_seconds=tuple(shown.timestamp_seconds + begins for shown in answer.evidence),
-        usage=answer.usage,
-        warnings=answer.warnings,
+        prediction=_in_whole_video(sample, done.prediction),
+        stop_reason=done.answer.stop_reason,
+        seen_seconds=tuple(shown.timestamp_seconds + _begins(sample) for shown in done.answer.evidence),
+        usage=done.usage,
+        warnings=tuple(dict.fromkeys([*warnings, *(said for answer in done.answers for said in answer.warnings)])),
     )
-    return Finished(record, trace, None)
+    return Finished(record, done.answer.trace, None)
 
 
-def prediction_of(sample: Sample, answer: Answer) -> Prediction:
-    """What an answer says about a question.
-
-    The letter is that of the answer, or what can be read out of its text. Spans are those of the answer, in seconds of
-    the whole video.
-    """
-    choice = None
-    if sample.options is not None:
-        choice = answer.choice or read_choice(answer.text, sample.options)
-    begins = sample.clip.start_seconds if sample.clip else 0.0
-    spans = tuple(Span(start + begins, end + begins) for start, end in answer.spans)
-    return Prediction(text=answer.text, choice=choice, spans=spans)
+def _in_whole_video(sample: Sample, prediction: Prediction) -> Prediction:
+    """The prediction with its spans in seconds of the whole video."""
+    begins = _begins(sample)
+    spans = tuple(Span(start + begins, end + begins) for start, end in prediction.spans)
+    return prediction.model_copy(update={"spans": spans})
 
 
-async def _ask(brain: VideoBrain, sample: Sample, video: Path, on_event: Callable[[Event], None]) -> Answer:
-    if sample.task not in _ASKED:
-        raise ConfigurationError(
-            f"Questions that ask for {sample.task} are not supported yet.",
-            hint="Evaluate a benchmark of multiple choice or of answers in words.",
-        )
-    shown: Path | Clip = video if sample.clip is None else Clip(video, *sample.clip)
-    return await brain.ask(shown, sample.question, options=sample.options, on_event=on_event)
+def _begins(sample: Sample) -> float:
+    return sample.clip.start_seconds if sample.clip else 0.0
 
 
 def _recorded(events: list[Event]) -> Trace | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -61,6 +62,13 @@ def evaluate(
         bool | None,
         typer.Option("--constrain/--no-constrain", help="Hold replies to the grammar (vLLM and local: models)."),
     ] = None,
+    judge: Annotated[str | None, typer.Option(help="Model that judges answers in words, named as --model is.")] = None,
+    judge_base_url: Annotated[
+        str | None, typer.Option(help="Address of the judge's server. [default: $OPENAI_BASE_URL]")
+    ] = None,
+    no_subtitles: Annotated[
+        bool, typer.Option("--no-subtitles", help="Ask without the subtitles that questions have.")
+    ] = False,
     keep_frames: Annotated[bool, typer.Option("--keep-frames", help="Keep the frames in the traces.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
@@ -72,6 +80,8 @@ def evaluate(
         return
     if benchmark is None or data is None or out is None:
         raise typer.BadParameter("give a BENCHMARK with --data and --out, or --list")
+    if judge is None and judge_base_url is not None:
+        raise typer.BadParameter("it is the address of a --judge, and none is given", param_hint="--judge-base-url")
     given: dict[str, Any] = {
         "turns": max_turns,
         "frames": max_frames,
@@ -93,7 +103,10 @@ def evaluate(
         out,
         split=split,
         videos=videos,
+        judge=judge,
+        judge_base_url=judge_base_url,
         quiet=quiet,
+        subtitles=not no_subtitles,
         limit=limit,
         shard=shard,
         concurrency=_concurrency(concurrency),
@@ -139,22 +152,34 @@ def _run(
     *,
     split: str | None,
     videos: Path | None,
+    judge: str | None,
+    judge_base_url: str | None,
     quiet: bool,
     **how: Any,
 ) -> Scores:
     """Load and evaluate; an error of ours becomes words and an exit status."""
     from videobrain.errors import VideoBrainError
     from videobrain.evaluation.benchmarks import load_benchmark
+    from videobrain.evaluation.judge import Judge
     from videobrain.evaluation.runner import evaluate
     from videobrain.evaluation.show import EvaluationDisplay
+    from videobrain.models import resolve_model
+    from videobrain.settings import Settings
 
     display = EvaluationDisplay(quiet=quiet)
 
     async def run() -> Scores:
-        with display:
-            return await evaluate(loaded, brain, out, on_progress=display, **how)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(display)
+            if judging is None:
+                return await evaluate(loaded, brain, out, on_progress=display, **how)
+            stack.push_async_callback(judging.aclose)
+            return await evaluate(loaded, brain, out, on_progress=display, judge=Judge(judging), **how)
 
     try:
+        judging = None
+        if judge is not None:  # asked at temperature 0: what was judged before costs nothing
+            judging = resolve_model(judge, base_url=judge_base_url, settings=Settings(reply_cache=True))
         loaded = load_benchmark(benchmark, data, split=split, videos=videos)
         display.problems(loaded)
         return asyncio.run(run())

@@ -18,6 +18,8 @@ from videobrain.evaluation.metrics import percent
 from videobrain.evaluation.page import RunSource, Traces, save_comparison, verdicts_by_run
 from videobrain.evaluation.plot import accuracy_against_frames, save_plot
 from videobrain.evaluation.results import read_results
+from videobrain.evaluation.scoring import scores_by_key
+from videobrain.evaluation.verdict_file import read_judgements
 from videobrain.report.words import clean
 
 PLOT = "accuracy-frames.svg"
@@ -36,7 +38,7 @@ def read_runs(arguments: Sequence[str]) -> dict[str, RunSource]:
             whole path where two directories have the same.
 
     Raises:
-        InputError: A directory holds no results, or two runs have the same name.
+        InputError: A directory holds no results or verdicts of several judges, or two runs have the same name.
     """
     named = [_split(argument) for argument in arguments]
     short = [name or path.resolve().name for name, path in named]
@@ -45,7 +47,8 @@ def read_runs(arguments: Sequence[str]) -> dict[str, RunSource]:
         chosen = str(path) if given is None and short.count(name) > 1 else name
         if chosen in runs:
             raise ConfigurationError(f"Two runs are called {chosen}.", hint=f"Give one a name: 'other={path}'.")
-        runs[chosen] = RunSource(read_results(path), path)
+        records = read_results(path)
+        runs[chosen] = RunSource(records, path, scores_by_key(records, read_judgements(path)))
     return runs
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -29,8 +28,6 @@ from videobrain.evaluation.verdict_file import VerdictFile, read_judgements
 from videobrain.models import ChatModel, ChatReply, ChatRequest, Message, TextPart
 from videobrain.result import Usage
 from videobrain.text import well_formed
-
-_LOGGER = logging.getLogger(__name__)
 
 _REASON_CHARACTERS = 400
 """Bound on the reason in a constrained reply."""
@@ -151,14 +148,6 @@ class Judge:
         case = _case_of(record)
         return self._judgement(case, await self.judge(record.sample, case.prediction))
 
-    async def score(self, sample: Sample, prediction: Prediction) -> float | None:
-        """Judge one answer and give the score alone; None where the verdict is missing, whose cause is logged."""
-        found = await self.judge(sample, prediction)
-        if isinstance(found, Verdict):
-            return found.score
-        _LOGGER.warning("the verdict on %r is missing: %s", sample.key, found.message)
-        return None
-
     async def judge_many(
         self,
         records: Iterable[Record],
@@ -187,7 +176,8 @@ class Judge:
 
         Raises:
             ModelError: The judge cannot be reached before the first judgement.
-            ConfigurationError: The judge cannot be asked at all, or the file cannot be written.
+            ConfigurationError: The judge cannot be asked at all, or the file cannot be opened.
+            EvaluationStoppedError: The file cannot be written any more.
         """
         if concurrency < 1:
             raise ConfigurationError(f"concurrency must be at least 1, not {concurrency}.")

@@ -24,6 +24,8 @@ _OPERATIONAL = frozenset(
         "retries",
         "retry_seconds",
         "image_uuids",
+        "reply_cache",
+        "reply_cache_bytes",
         "stream_replies",
         "vllm_command",
         "vllm_start_seconds",
@@ -92,9 +94,17 @@ class Manifest(BaseModel):
         ]
 
 
-def manifest_of(brain: VideoBrain, reached: Reached, *, benchmark: str, split: str) -> Manifest:
-    """The manifest of a run with this `VideoBrain`, as far as it can be known before there are questions."""
-    settings = settings_of(brain, reached)
+def manifest_of(brain: VideoBrain, reached: Reached, *, benchmark: str, split: str, subtitles: bool = True) -> Manifest:
+    """The manifest of a run with this `VideoBrain`, as far as it can be known before there are questions.
+
+    Args:
+        brain: Who is asked.
+        reached: What of it is in use.
+        benchmark: Name of the benchmark.
+        split: Which part of it.
+        subtitles: Whether questions that have subtitles are asked with them.
+    """
+    settings = {**settings_of(brain, reached), "subtitles": subtitles}
     return Manifest(
         benchmark=benchmark,
         split=split,

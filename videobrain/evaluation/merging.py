@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError
@@ -14,13 +15,12 @@ from videobrain.evaluation.record import Record
 from videobrain.evaluation.results import (
     MANIFEST_FILE,
     RESULTS_FILE,
-    SCORES_FILE,
     TRACES,
     iterate_results,
     read_manifest,
 )
-from videobrain.evaluation.scoring import Scored
 from videobrain.evaluation.shards import Shard
+from videobrain.evaluation.verdict_file import VerdictFile, read_judgements
 from videobrain.files import ASIDE, whole_file
 
 
@@ -89,15 +89,13 @@ def _write(sources: Sequence[Path], aside: Path, merged: Manifest) -> Manifest:
                     _copy_trace(source, aside, record.trace)
                 yield record
 
-    def scores() -> Iterator[Scored]:
-        for source in sources:
-            yield from JsonLines(source / SCORES_FILE, Scored).read()
-
     merged = merged.model_copy(update={"questions": max(merged.questions, len(origin))})
     JsonLines(aside / RESULTS_FILE, Record).rewrite(records())
-    JsonLines(aside / SCORES_FILE, Scored).rewrite(scores())
-    with whole_file(aside / MANIFEST_FILE) as file:
-        file.write(merged.model_dump_json(indent=2).encode() + b"\n")
+    if judgements := [judgement for source in sources for judgement in read_judgements(source)]:
+        with closing(VerdictFile(aside)) as file:
+            file.append(judgements)
+    with whole_file(aside / MANIFEST_FILE) as manifest:
+        manifest.write(merged.model_dump_json(indent=2).encode() + b"\n")
     return merged
 
 

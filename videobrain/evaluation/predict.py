@@ -18,7 +18,7 @@ from videobrain.evaluation.record import Prediction
 from videobrain.evaluation.sample import Sample
 from videobrain.evaluation.spans import read_spans
 from videobrain.limits import Limits
-from videobrain.result import Answer, Question, Usage, VideoSource
+from videobrain.result import Answer, Question, SubtitleSource, Usage, VideoSource
 
 ASKS_FOR_EVIDENCE = frozenset({"cgbench", "nextgqa"})
 """Benchmarks that score, beside the answer to a question, in which spans of the video the answer is seen."""
@@ -59,6 +59,7 @@ async def predict(
     *,
     evidence: bool = False,
     limits: Limits | None = None,
+    subtitles: SubtitleSource | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Predicted:
     """Ask what a sample asks.
@@ -70,6 +71,7 @@ async def predict(
         evidence: Ask a second question for the spans in which the answer is seen, unless the strategy gave some with
             its answer. Wanted for the benchmarks of `ASKS_FOR_EVIDENCE`; it has no meaning where spans are the answer.
         limits: Limits of each run.
+        subtitles: Subtitles that each run has; `Sample.subtitles` alone does not say in which directory they lie.
         on_event: Called with each event of each run.
 
     A run that ends at a limit counts with what there is, also under ``on_limit="raise"``.
@@ -77,14 +79,18 @@ async def predict(
     Raises:
         VideoBrainError: A run failed. Where it was the second, the first is lost too: a question is done or not done.
     """
-    question = question_for(sample, video, limits=limits)
+    question = question_for(sample, video, limits=limits, subtitles=subtitles)
     answer = await _ask(brain, question, on_event)
-    second = evidence_question_for(sample, video, answer, limits=limits) if evidence else None
+    second = None
+    if evidence:
+        second = evidence_question_for(sample, video, answer, limits=limits, subtitles=subtitles)
     found = await _ask(brain, second, on_event) if second is not None else None
     return Predicted(prediction_of(sample, answer, found), answer, found)
 
 
-def question_for(sample: Sample, video: VideoSource, *, limits: Limits | None = None) -> Question:
+def question_for(
+    sample: Sample, video: VideoSource, *, limits: Limits | None = None, subtitles: SubtitleSource | None = None
+) -> Question:
     """What a sample asks, for `VideoBrain.ask_many`; its key is the sample's."""
     return Question(
         video=video,
@@ -93,11 +99,18 @@ def question_for(sample: Sample, video: VideoSource, *, limits: Limits | None = 
         max_spans=MAX_SPANS.get(sample.task),
         key=sample.key,
         limits=limits,
+        subtitles=subtitles,
+        subtitles_start_seconds=sample.subtitles_start_seconds,
     )
 
 
 def evidence_question_for(
-    sample: Sample, video: VideoSource, answer: Answer, *, limits: Limits | None = None
+    sample: Sample,
+    video: VideoSource,
+    answer: Answer,
+    *,
+    limits: Limits | None = None,
+    subtitles: SubtitleSource | None = None,
 ) -> Question | None:
     """The second question about a sample: where its answer, as the model gave it, is seen.
 
@@ -117,6 +130,8 @@ def evidence_question_for(
         max_spans=MAX_EVIDENCE_SPANS,
         key=sample.key,
         limits=limits,
+        subtitles=subtitles,
+        subtitles_start_seconds=sample.subtitles_start_seconds,
     )
 
 
@@ -170,6 +185,8 @@ async def _ask(brain: VideoBrain, question: Question, on_event: Callable[[Event]
             options=question.options,
             max_spans=question.max_spans,
             limits=question.limits,
+            subtitles=question.subtitles,
+            subtitles_start_seconds=question.subtitles_start_seconds,
             on_event=on_event,
         )
     except LimitExceeded as error:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from videobrain.evaluation.metrics import has_truth, outcome
 from videobrain.evaluation.record import Record
+from videobrain.evaluation.verdict import Judgement
+
+_COUNTED = ("done", "earlier", "scored", "correct", "errors", "frames", "judged", "missing_verdicts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,12 @@ class Progress:
     """Questions that are left out because their video is missing."""
     concurrency: int
     """Questions worked on at once, at the most."""
+    to_judge: int = 0
+    """Answers in words that this start has judged, once all questions are finished."""
+    judged: int = 0
+    """Those of them that are through, missing verdicts included."""
+    missing_verdicts: int = 0
+    """Judgements of this start that failed."""
     seconds: float
     """Since this start began to ask."""
 
@@ -65,6 +74,7 @@ class Tally:
     questions: int
     missing_videos: int = 0
     missing_questions: int = 0
+    to_judge: int = 0
     clock: Callable[[], float] = time.monotonic
     _counts: Counter[str] = field(default_factory=Counter)
     _began: float | None = None
@@ -88,6 +98,15 @@ class Tally:
         else:
             self._counts["frames"] += record.usage.frames
 
+    def judge(self, judgement: Judgement) -> None:
+        """Count what a judge says of an answer that was counted without a verdict."""
+        self._counts["judged"] += 1
+        if judgement.verdict is None:
+            self._counts["missing_verdicts"] += 1
+        else:
+            self._counts["scored"] += 1
+            self._counts["correct"] += judgement.verdict.correct
+
     def start(self) -> None:
         """Begin to count time."""
         self._began = self.clock()
@@ -99,6 +118,7 @@ class Tally:
             missing_videos=self.missing_videos,
             missing_questions=self.missing_questions,
             concurrency=concurrency,
+            to_judge=self.to_judge,
             seconds=0.0 if self._began is None else self.clock() - self._began,
-            **{name: self._counts[name] for name in ("done", "earlier", "scored", "correct", "errors", "frames")},
+            **{name: self._counts[name] for name in _COUNTED},
         )

@@ -48,11 +48,12 @@ class Record(BaseModel):
     """Why it failed."""
     stop_reason: str | None = None
     seen_seconds: tuple[float, ...] = ()
-    """Timestamps of the frames that were shown, in that order."""
+    """Timestamps of the frames that were shown in the run that answered, in that order; as all times of a record they
+    are seconds of the whole video, also where the question is about a part of it."""
     usage: Usage = Usage()
     warnings: tuple[str, ...] = ()
     trace: str | None = None
-    """The run's trace, as a path within the run's directory."""
+    """The trace of the run that answered, as a path within the run's directory."""
 
     @model_validator(mode="after")
     def _either_said_something_or_failed(self) -> Record:

@@ -2,7 +2,7 @@
 
 run.json         what was asked of whom, and how (`Manifest`)
 results.jsonl    one `Record` a line, in the order in which they were finished
-scores.jsonl     what a judge made of answers in words, where there was one
+verdicts.jsonl   what judges made of answers in words (`verdict_file`)
 traces/          the trace of each question, under the key of its answer
 """
 
@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -27,10 +26,9 @@ from videobrain.evaluation.lines import JsonLines
 from videobrain.evaluation.manifest import Manifest, key_of
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.sample import Sample
-from videobrain.evaluation.scoring import Scored, score_key, wants_judge
 from videobrain.files import ASIDE, whole_file
 
-MANIFEST_FILE, RESULTS_FILE, SCORES_FILE, TRACES = "run.json", "results.jsonl", "scores.jsonl", "traces"
+MANIFEST_FILE, RESULTS_FILE, TRACES = "run.json", "results.jsonl", "traces"
 _LOCK = ".lock"
 
 
@@ -68,26 +66,6 @@ def read_manifest(directory: str | os.PathLike[str]) -> Manifest:
         ) from error
 
 
-def read_scores(directory: str | os.PathLike[str]) -> dict[str, float]:
-    """What a judge made of a run's answers: scores from 0 to 1 by `score_key`.
-
-    Raises:
-        InputError: The file cannot be read, or a line of it is damaged.
-    """
-    scores = JsonLines(Path(directory) / SCORES_FILE, Scored)
-    return {scored.key: scored.score for scored in scores.read()}
-
-
-@dataclass(slots=True)
-class Begun:
-    """What a run that is continued holds already."""
-
-    done: set[str] = field(default_factory=set)
-    """Keys of the answers that are not asked for again."""
-    unjudged: list[Record] = field(default_factory=list)
-    """Answers that a judge has not scored yet."""
-
-
 class RunDirectory:
     """A run that is written to, by this process alone. A context; its methods block and are work for a thread.
 
@@ -110,7 +88,6 @@ class RunDirectory:
         # A task that is cancelled leaves its thread writing: closing waits for it.
         self._busy = threading.RLock()
         self._results = _results(path)
-        self._scores = JsonLines(path / SCORES_FILE, Scored)
 
     def __enter__(self) -> Self:
         with self._busy:
@@ -129,7 +106,6 @@ class RunDirectory:
                 with whole_file(self.path / MANIFEST_FILE) as file:
                     file.write(self.manifest.model_dump_json(indent=2).encode() + b"\n")
                 self._results.open()
-                self._scores.open()
         except BaseException:
             self.close()
             raise
@@ -143,11 +119,10 @@ class RunDirectory:
         """Close the files and let others write here; idempotent."""
         with self._busy:
             self._results.close()
-            self._scores.close()
             self._lock.release()
 
-    def begun(self, wanted: Mapping[str, Sample], *, retry_errors: bool) -> Begun:
-        """What is done already. Records that do not hold any more are taken out of the results.
+    def begun(self, wanted: Mapping[str, Sample], *, retry_errors: bool) -> set[str]:
+        """Keys of the answers that are there and not asked for again. What does not hold any more is taken out.
 
         Those are a second record of one key, a record whose question now reads otherwise, and errors where they are to
         be asked again. Where only the truth or a slice of a question was corrected, the record gets the new one.
@@ -161,18 +136,12 @@ class RunDirectory:
             InputError: A line of the results is damaged.
         """
         state = _Settling(wanted, {sample.key for sample in wanted.values()}, retry_errors)
-        judged = set(read_scores(self.path))
-        begun = Begun()
-        for record in state.kept(self._results.read()):
-            if (key := key_of(record)) in wanted:
-                begun.done.add(key)
-                if wants_judge(record) and score_key(record) not in judged:
-                    begun.unjudged.append(record)
+        done = {key for record in state.kept(self._results.read()) if (key := key_of(record)) in wanted}
         if state.changed:
             again = _Settling(state.wanted, state.samples, retry_errors)
             with self._busy, _stopped_where_it_cannot_be_written(self.path):
                 self._results.rewrite(again.kept(self._results.read()))
-        return begun
+        return done
 
     def records(self) -> Iterator[Record]:
         """Everything that is there, one record in memory at a time."""
@@ -191,15 +160,6 @@ class RunDirectory:
                 record = record.model_copy(update={"trace": name})
             self._results.append(record)
         return record
-
-    def write_score(self, record: Record, score: float) -> None:
-        """Write what a judge made of an answer.
-
-        Raises:
-            EvaluationStoppedError: It cannot be written.
-        """
-        with self._busy, _stopped_where_it_cannot_be_written(self.path):
-            self._scores.append(Scored(key=score_key(record), score=score))
 
     def _acquire(self) -> None:
         try:

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypedDict, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from videobrain.agent import Event, ReplyReceived, RequestRetrying, RequestStarted
 from videobrain.brain import VideoBrain
-from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError
+from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError, ModelError
 from videobrain.evaluation.asking import HOPELESS, Finished, ask_sample
 from videobrain.evaluation.benchmarks import LoadedBenchmark
 from videobrain.evaluation.concurrency import AdaptiveLimit
+from videobrain.evaluation.judge import Judge
 from videobrain.evaluation.manifest import key_of, manifest_of
+from videobrain.evaluation.metrics import Verdicts
 from videobrain.evaluation.progress import Progress, Tally
 from videobrain.evaluation.record import Record
-from videobrain.evaluation.results import RunDirectory, read_scores
+from videobrain.evaluation.results import RunDirectory
 from videobrain.evaluation.sample import Sample
 from videobrain.evaluation.scores import Scores, score_run
-from videobrain.evaluation.scoring import Judge, own_score, score_key, wants_judge
+from videobrain.evaluation.scoring import own_score, scores_by_key, wants_judge
 from videobrain.evaluation.shards import Shard
+from videobrain.evaluation.verdict import Judgement
+from videobrain.evaluation.verdict_file import read_judgements
 
 MAX_ERRORS = 50
 _LOCAL, _LOCAL_AT_ONCE = ("tiny", "local:"), 2
 """A model in this process gives one reply at a time: meanwhile the frames of one more question are decoded."""
 _OVERLOADED = {"RateLimitError", "ModelTimeoutError"}
 _CAUSES = 3
-_LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -50,6 +52,7 @@ async def evaluate(
     max_errors: int | None = MAX_ERRORS,
     retry_errors: bool = False,
     keep_frames: bool = False,
+    subtitles: bool = True,
     judge: Judge | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Scores:
@@ -71,16 +74,20 @@ async def evaluate(
         max_errors: End the run once so many questions have failed in it; None never does.
         retry_errors: Ask questions again that failed in an earlier start.
         keep_frames: Keep the frames' bytes in the traces, so that reports of them have pictures.
-        judge: Scores answers in words.
+        subtitles: Ask with the subtitles that a question has. Where they cannot be used it is asked without them, and
+            its record has a warning.
+        judge: Judges the answers in words, once all questions are finished and the model is given back, since both may
+            need the same device. Verdicts are kept as the answers are; a later start judges what has none.
         on_progress: Called on the event loop at the beginning and after each finished question; must be quick.
 
     Returns:
         The figures of the whole run, earlier starts included.
 
     Raises:
-        EvaluationStoppedError: Too many questions failed, an error holds for all of them, or the results cannot be
-            written. What is finished is kept.
-        ConfigurationError: An argument cannot be used, the directory holds another run, or another process works there.
+        EvaluationStoppedError: Too many questions failed, an error holds for all of them, the judge cannot be reached,
+            or the results cannot be written. What is finished is kept.
+        ConfigurationError: An argument cannot be used, the directory holds another run, another process works there, or
+            verdicts of several judges are there and no judge is given.
         InputError: No question's video is there, or the results are damaged.
         ModelError: The model cannot be reached.
     """
@@ -90,26 +97,32 @@ async def evaluate(
         raise ConfigurationError("limit and max_errors must be at least 1.")
     part = Shard.parse(shard) if isinstance(shard, str) else shard
     samples = _chosen(benchmark, limit, part)
-    async with AsyncExitStack() as stack:
-        if not brain.entered:
-            await stack.enter_async_context(brain)
-        reached = await brain.reach()
-        manifest = manifest_of(brain, reached, benchmark=benchmark.benchmark.name, split=benchmark.split).model_copy(
-            update={"shard": str(part) if part else None, "questions": len(samples)}
-        )
-        run = RunDirectory(Path(out), manifest, keep_frames=keep_frames)
-        stack.push_async_callback(anyio.to_thread.run_sync, run.close)
-        await anyio.to_thread.run_sync(run.__enter__)
-        batch = _Batch(benchmark, brain, run, samples, judge=judge, max_errors=max_errors, on_progress=on_progress)
-        if concurrency == "auto":
-            local = reached.model.startswith(_LOCAL)
-            at_once = AdaptiveLimit.fixed(_LOCAL_AT_ONCE) if local else AdaptiveLimit()
-        else:
-            at_once = AdaptiveLimit.fixed(concurrency)
-        await batch.run_all(at_once, retry_errors=retry_errors)
-    missing = batch.tally
+    async with AsyncExitStack() as written:
+        async with AsyncExitStack() as entered:
+            if not brain.entered:
+                await entered.enter_async_context(brain)
+            reached = await brain.reach()
+            manifest = manifest_of(
+                brain, reached, benchmark=benchmark.benchmark.name, split=benchmark.split, subtitles=subtitles
+            ).model_copy(update={"shard": str(part) if part else None, "questions": len(samples)})
+            run = RunDirectory(Path(out), manifest, keep_frames=keep_frames)
+            written.push_async_callback(anyio.to_thread.run_sync, run.close)
+            await anyio.to_thread.run_sync(run.__enter__)
+            batch = _Batch(benchmark, brain, run, samples, judge=judge, max_errors=max_errors, on_progress=on_progress)
+            if concurrency == "auto":
+                local = reached.model.startswith(_LOCAL)
+                at_once = AdaptiveLimit.fixed(_LOCAL_AT_ONCE) if local else AdaptiveLimit()
+            else:
+                at_once = AdaptiveLimit.fixed(concurrency)
+            await batch.run_all(at_once, retry_errors=retry_errors)
+        await batch.judge_all()
     return await anyio.to_thread.run_sync(
-        lambda: score_run(out, missing_videos=missing.missing_videos, missing_questions=missing.missing_questions)
+        lambda: score_run(
+            out,
+            **_names(judge),
+            missing_videos=batch.tally.missing_videos,
+            missing_questions=batch.tally.missing_questions,
+        )
     )
 
 
@@ -164,31 +177,50 @@ class _Batch:
         self._limit = at_once
         wanted = {self._run.manifest.key(sample): sample for sample in self._samples}
         begun = await anyio.to_thread.run_sync(lambda: self._take_up(wanted, retry_errors))
-        todo: list[Sample | Record] = [sample for key, sample in wanted.items() if key not in begun]
         self.tally.start()
         self._report()
-        if self._judge is not None:
-            todo[:0] = self._unjudged
-        await work_on(todo, self._work, at_once)
+        await work_on((sample for key, sample in wanted.items() if key not in begun), self._work, at_once)
+
+    async def judge_all(self) -> None:
+        """Judge the answers in words that have no verdict yet, those of earlier starts too."""
+        judge = self._judge
+        if judge is None:
+            return
+        records = await anyio.to_thread.run_sync(lambda: [one for one in self._run.records() if wants_judge(one)])
+        judged = await anyio.to_thread.run_sync(self._scores, records)
+        self.tally.to_judge = len(records) - len(judged)
+
+        def note(judgement: Judgement) -> None:
+            self.tally.judge(judgement)
+            self._report()
+
+        try:
+            await judge.judge_many(records, directory=self._run.path, on_judgement=note)
+        except ModelError as error:
+            raise EvaluationStoppedError(
+                f"The answers are there, and {judge.name} cannot judge them: {type(error).__name__}: {error.message}",
+                hint=f"{error.hint} Then the same command judges them.".strip(),
+            ) from error
 
     def _take_up(self, wanted: dict[str, Sample], retry_errors: bool) -> set[str]:
         """Count what earlier starts finished; in a thread."""
-        begun = self._run.begun(wanted, retry_errors=retry_errors)
-        self._unjudged = begun.unjudged if self._judge is not None else []
-        scores = read_scores(self._run.path)
-        for record in self._run.records():
-            if key_of(record) in begun.done:
-                self.tally.add(record, scores.get(score_key(record), own_score(record)), earlier=True)
-        return begun.done
+        done = self._run.begun(wanted, retry_errors=retry_errors)
+        records = [record for record in self._run.records() if key_of(record) in done]
+        scores = self._scores(records)
+        for record in records:
+            self.tally.add(record, scores.get(record.sample.key), earlier=True)
+        return done
 
-    async def _work(self, item: Sample | Record) -> None:
-        if isinstance(item, Record):  # an earlier start got no verdict for it
-            await self._score(item)
-            return
+    def _scores(self, records: Sequence[Record]) -> Verdicts:
+        """Scores of answers in words that are there already; in a thread."""
+        return scores_by_key(records, read_judgements(self._run.path), **_names(self._judge))
+
+    async def _work(self, sample: Sample) -> None:
         watch = _Watch(self._limit)
-        video = self._benchmark.video_path(item)
+        video, manifest = self._benchmark.video_path(sample), self._run.manifest
+        subtitles = self._benchmark.subtitles_path(sample) if manifest.settings["subtitles"] else None
         try:
-            finished = await ask_sample(self._brain, item, video, self._run.manifest, on_event=watch)
+            finished = await ask_sample(self._brain, sample, video, manifest, subtitles=subtitles, on_event=watch)
         except HOPELESS as error:
             raise EvaluationStoppedError(
                 f"Every question fails with {type(error).__name__}: {error.message}",
@@ -201,25 +233,11 @@ class _Batch:
     async def _keep(self, finished: Finished) -> None:
         async with self._writing:
             record = await anyio.to_thread.run_sync(self._run.write, finished.record, finished.trace)
-        self.tally.add(record, await self._score(record))
+        self.tally.add(record, own_score(record))
         self._report()
         if record.error is not None:
             self._causes[record.error] += 1
             self._stop_where_it_is_broken()
-
-    async def _score(self, record: Record) -> float | None:
-        """The score of an answer in words; None where there is none."""
-        if self._judge is None or record.prediction is None or not wants_judge(record):
-            return own_score(record)
-        try:
-            score = await self._judge.score(record.sample, record.prediction)
-        except Exception:  # whatever it is, the answer is there and a later start asks for its verdict
-            _LOGGER.exception("the answer to %r was not judged", record.sample.key)
-            return None
-        if score is not None:
-            async with self._writing:
-                await anyio.to_thread.run_sync(self._run.write_score, record, score)
-        return score
 
     def _report(self) -> None:
         if self._on_progress is not None:
@@ -236,6 +254,16 @@ class _Batch:
             f"{questions} failed, which ends the run (max_errors is {self._max_errors}):{causes}{more}\n ",
             hint="Mend the cause. The same command with --retry-errors (retry_errors=True) then goes on.",
         )
+
+
+class _Chosen(TypedDict):
+    judge: str | None
+    rubric: str | None
+
+
+def _names(judge: Judge | None) -> _Chosen:
+    """Whose verdicts count."""
+    return {"judge": judge.name if judge else None, "rubric": judge.rubric if judge else None}
 
 
 class _Watch:

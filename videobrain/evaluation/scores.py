@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from videobrain.evaluation.metrics import Accuracy, accuracy, accuracy_by_slice
-from videobrain.evaluation.record import Record
-from videobrain.evaluation.results import read_manifest, read_results, read_scores
-from videobrain.evaluation.scoring import own_score, score_key
+from videobrain.evaluation.asking import WITHOUT_SUBTITLES
+from videobrain.evaluation.metrics import Accuracy, Judged, accuracy, accuracy_by_slice, judged
+from videobrain.evaluation.results import read_manifest, read_results
+from videobrain.evaluation.scoring import scores_by_key, wants_judge
+from videobrain.evaluation.verdict_file import read_judgements
 
 
 class Scores(BaseModel):
@@ -31,25 +32,41 @@ class Scores(BaseModel):
     """Over all finished questions."""
     slices: dict[str, dict[str, Accuracy]]
     """The same by every slice that the benchmark names, and by duration."""
+    judged: Judged | None = None
+    """What a judge found, and how many verdicts are missing; None where no answer wants a judge."""
+    without_subtitles: int = 0
+    """Questions that were asked without their subtitles, since those could not be used."""
     missing_videos: int = 0
     missing_questions: int = 0
     """Questions that were left out because their video is missing, at the last start."""
 
 
-def score_run(directory: str | os.PathLike[str], *, missing_videos: int = 0, missing_questions: int = 0) -> Scores:
+def score_run(
+    directory: str | os.PathLike[str],
+    *,
+    judge: str | None = None,
+    rubric: str | None = None,
+    missing_videos: int = 0,
+    missing_questions: int = 0,
+) -> Scores:
     """The figures of what a run's directory holds.
 
     Args:
         directory: The run.
+        judge: Whose verdicts count, where there are those of several judges.
+        rubric: By which rubric, where there are several.
         missing_videos: How many videos are known to be missing.
         missing_questions: How many questions are about them.
 
     Raises:
         InputError: It is no run, or it is damaged.
+        ConfigurationError: There are verdicts of several judges or by several rubrics, and none is chosen.
     """
     manifest = read_manifest(directory)
     records = read_results(directory)
-    verdicts = verdicts_of(directory, records)
+    judgements = read_judgements(directory)
+    verdicts = scores_by_key(records, judgements, judge=judge, rubric=rubric)
+    wanting = [record for record in records if wants_judge(record)]
     return Scores(
         run=str(Path(directory)),
         benchmark=manifest.benchmark,
@@ -60,19 +77,12 @@ def score_run(directory: str | os.PathLike[str], *, missing_videos: int = 0, mis
         questions=manifest.questions,
         total=accuracy(records, verdicts=verdicts),
         slices=accuracy_by_slice(records, verdicts=verdicts),
+        judged=judged(wanting, judgements, judge=judge, rubric=rubric) if wanting else None,
+        without_subtitles=sum(any(map(_is_about_subtitles, record.warnings)) for record in records),
         missing_videos=missing_videos,
         missing_questions=missing_questions,
     )
 
 
-def verdicts_of(directory: str | os.PathLike[str], records: list[Record]) -> dict[str, float]:
-    """Scores of a run's answers in words by the sample's key, as the metrics take them.
-
-    They are those of a judge in the run's directory, and those of questions that score themselves.
-
-    Raises:
-        InputError: The file of verdicts is damaged.
-    """
-    judged = read_scores(directory)
-    found = ((record, judged.get(score_key(record), own_score(record))) for record in records)
-    return {record.sample.key: score for record, score in found if score is not None}
+def _is_about_subtitles(warning: str) -> bool:
+    return warning.startswith(WITHOUT_SUBTITLES)

@@ -1,40 +1,15 @@
-"""Whether an answer in words is right: the seam for a judge, and questions that know their answer themselves."""
+"""Whether an answer in words is right: by the question itself where it knows, else by the verdicts of a judge."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from videobrain.evaluation.manifest import digest, key_of
-from videobrain.evaluation.record import Prediction, Record
-from videobrain.evaluation.sample import Sample
+from videobrain.evaluation.metrics import Verdicts, needs_verdict, verdicts_of
+from videobrain.evaluation.record import Record
+from videobrain.evaluation.verdict import Judgement
 from videobrain.world import WorldQuestion
-
-
-class Judge(Protocol):
-    """Scores answers in words."""
-
-    async def score(self, sample: Sample, prediction: Prediction) -> float | None:
-        """How right an answer is, from 0 to 1; None where that cannot be said.
-
-        It is called by several tasks at once. What it raises is logged, and the verdict is missing: a later start asks
-        again.
-
-        Args:
-            sample: The question with its truth.
-            prediction: The answer, whose text is not empty.
-        """
-
-
-class Scored(BaseModel):
-    """A judge's score, as a line of ``scores.jsonl``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    key: str
-    """See `score_key`."""
-    score: float = Field(ge=0, le=1)
 
 
 def own_score(record: Record) -> float | None:
@@ -51,15 +26,26 @@ def own_score(record: Record) -> float | None:
     return float(question.accepts(record.prediction.text))
 
 
-def score_key(record: Record) -> str:
-    """Key of a verdict: a digest of the question, the answer, and the truth that it was held against."""
-    said = record.prediction.text if record.prediction else ""
-    return digest([key_of(record), record.sample.answer, said])[:32]
-
-
 def wants_judge(record: Record) -> bool:
     """Whether a record has an answer that only a judge can score."""
-    sample, prediction = record.sample, record.prediction
-    if sample.task != "open" or sample.answer is None or prediction is None or not prediction.text.strip():
-        return False
-    return own_score(record) is None
+    return needs_verdict(record) and own_score(record) is None
+
+
+def scores_by_key(
+    records: Sequence[Record], judgements: Iterable[Judgement], *, judge: str | None = None, rubric: str | None = None
+) -> Verdicts:
+    """Scores of a run's answers in words by the sample's key, as the metrics take them.
+
+    They are those of questions that score themselves, and those of a judge.
+
+    Args:
+        records: The run.
+        judgements: What stands in its file of verdicts.
+        judge: Whose verdicts, where there are several judges.
+        rubric: By which rubric, where there are several.
+
+    Raises:
+        ConfigurationError: There are verdicts of several judges or by several rubrics, and none is chosen.
+    """
+    own = {record.sample.key: score for record in records if (score := own_score(record)) is not None}
+    return {**verdicts_of(records, judgements, judge=judge, rubric=rubric), **own}

@@ -111,6 +111,10 @@ def words_of(progress: Progress) -> str:
     words.append(_count(progress.errors, "error", "errors"))
     if progress.done < progress.questions:
         words.append(f"{progress.concurrency} at once")
+    if progress.to_judge:
+        words.append(f"{progress.judged:,} of {_count(progress.to_judge, 'answer', 'answers')} judged")
+    if progress.missing_verdicts:
+        words.append(_count(progress.missing_verdicts, "verdict missing", "verdicts missing"))
     return ", ".join(words)
 
 
@@ -164,8 +168,15 @@ def _cells(part: Accuracy) -> list[str]:
 def _remarks(scores: Scores) -> list[str]:
     cost = scores.total.efficiency
     remarks = []
-    if scores.total.unscored:
-        remarks.append(f"{_questions(scores.total.unscored)} without a truth or a verdict, left out of the accuracy.")
+    judge, without = scores.judged, scores.total.unscored - scores.total.missing_verdicts
+    if without:
+        remarks.append(f"{_questions(without)} without a known truth, left out of the accuracy.")
+    if judge is not None and judge.missing:
+        causes = ", ".join(f"{count:,} {cause.replace('_', ' ')}" for cause, count in judge.causes.items())
+        missing = _count(judge.missing, "verdict is", "verdicts are")
+        remarks.append(f"{missing} missing ({causes}), left out of the accuracy: --judge MODEL judges those answers.")
+    if scores.without_subtitles:
+        remarks.append(f"{_questions(scores.without_subtitles)} asked without subtitles, which could not be used.")
     calls = ", ".join(f"{tool} {count:.2f}" for tool, count in cost.tool_calls.items())
     remarks.append(
         f"Per question: {cost.input_tokens:,.0f} tokens read ({cost.cached_tokens:,.0f} from a cache), "

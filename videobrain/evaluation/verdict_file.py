@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from videobrain.errors import ConfigurationError
+from videobrain.errors import ConfigurationError, EvaluationStoppedError
 from videobrain.evaluation.verdict import Judgement
 
 _LOGGER = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ _LOGGER = logging.getLogger(__name__)
 VERDICTS_FILE = "verdicts.jsonl"
 
 
-def read_judgements(directory: str | Path) -> list[Judgement]:
+def read_judgements(directory: str | os.PathLike[str]) -> list[Judgement]:
     """The lines of a run's ``verdicts.jsonl``; none where there is no such file.
 
     A line that is damaged, such as the last one of a process that was killed, is left out with a warning: its verdict
@@ -68,13 +68,16 @@ class VerdictFile:
             if not whole:  # whoever wrote there was killed; what comes next begins a line of its own
                 self._file.write(b"\n")
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise ConfigurationError(
+                f"{self.path} cannot be written: {error.strerror or error}.",
+                hint="Verdicts are kept beside the results of a run.",
+            ) from error
 
     def append(self, judgements: Iterable[Judgement]) -> None:
         """Write judgements and wait until the disk has them.
 
         Raises:
-            ConfigurationError: The file cannot be written.
+            EvaluationStoppedError: The file cannot be written.
         """
         data = b"".join(judgement.model_dump_json().encode() + b"\n" for judgement in judgements)
         with self._lock:
@@ -83,7 +86,10 @@ class VerdictFile:
                     data = data[self._file.write(data) :]
                 os.fsync(self._file.fileno())
             except OSError as error:
-                raise _cannot_write(self.path, error) from error
+                raise EvaluationStoppedError(
+                    f"{self.path} cannot be written: {error.strerror or error}.",
+                    hint="Make room or mend its permissions, and judge again: verdicts that stand there are not lost.",
+                ) from error
 
     def close(self) -> None:
         """Close the file; idempotent."""
@@ -96,9 +102,3 @@ def _ends_whole(path: Path) -> bool:
             return True
         file.seek(-1, os.SEEK_END)
         return file.read() == b"\n"
-
-
-def _cannot_write(path: Path, error: OSError) -> ConfigurationError:
-    return ConfigurationError(
-        f"{path} cannot be written: {error.strerror or error}.", hint="Verdicts are kept beside the results of a run."
-    )

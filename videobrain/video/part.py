@@ -8,8 +8,11 @@ from hashlib import sha256
 import numpy as np
 
 from videobrain.errors import NoFramesError
+from videobrain.result import SubtitleSource
 from videobrain.video.frame import EncodedFrame, Frame, FrameSize
 from videobrain.video.source import MediaSource
+from videobrain.video.subtitle_reading import check_subtitle_source
+from videobrain.video.subtitles import Subtitles
 from videobrain.video.table import FrameTable, MissingFrames
 from videobrain.video.video import Video
 
@@ -111,6 +114,20 @@ class VideoPart(Video):
             )
             for frame in found
         ]
+
+    async def subtitles(
+        self, source: SubtitleSource, *, start_seconds: float = 0.0, timeout: float | None = None
+    ) -> Subtitles:
+        """As `Video.subtitles`, in the part's time.
+
+        Args:
+            source: As there.
+            start_seconds: Time of the subtitles at which the whole video begins.
+            timeout: As there.
+        """
+        check_subtitle_source(source, start_seconds)
+        begins = start_seconds + self._start_seconds
+        return await self._whole._read_subtitles(self.key, self.table, source, begins, timeout)
 
     def replace_source(self, source: MediaSource) -> None:
         """As of the whole video."""

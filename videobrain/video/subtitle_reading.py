@@ -16,11 +16,14 @@ from videobrain.video.table import FrameTable
 from videobrain.video.work import Job
 
 _KEPT = 4
-"""Subtitles of one video that are kept, so that the questions on it share them."""
+"""Subtitles of one video and its parts that are kept, so that the questions on it share them."""
 
 
 class SubtitleShelf:
-    """The subtitles of one video that were read last. Used by worker threads; what two read at once is read twice."""
+    """The subtitles of one video and its parts that were read last.
+
+    Used by worker threads; what two read at once is read twice.
+    """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[object, ...], Subtitles] = OrderedDict()
@@ -32,16 +35,26 @@ class SubtitleShelf:
         source: SubtitleSource,
         job: Job,
         *,
+        key: str,
         container_start_seconds: float,
         start_seconds: float,
     ) -> Subtitles:
         """Read subtitles, or give those that are there and have not changed since.
 
+        Args:
+            media: The video.
+            table: Its frames, or those of a part of it.
+            source: What to read; see `Video.subtitles`.
+            job: Looked at while it is read.
+            key: What tells the video from its parts.
+            container_start_seconds: The container's start on its own clock.
+            start_seconds: Time of the subtitles at which the video or its part begins.
+
         Raises:
             SubtitleError: They cannot be used.
         """
-        key = (str(source), is_embedded(source), start_seconds, _state(source))
-        kept = self._kept.get(key)
+        wanted = (key, str(source), is_embedded(source), start_seconds, _state(source))
+        kept = self._kept.get(wanted)
         if kept is not None:
             return kept
         if is_embedded(source):
@@ -61,7 +74,7 @@ class SubtitleShelf:
             warnings.append(f"The subtitles ({shown}) were not used: {there}.")
         subtitles = Subtitles(source=name, lines=lines, warnings=tuple(warnings))
         subtitles.at(0), subtitles.text_bytes  # what is computed once is computed here, in a thread
-        self._kept[key] = subtitles
+        self._kept[wanted] = subtitles
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return subtitles

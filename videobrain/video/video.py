@@ -152,14 +152,21 @@ class Video:
             DecodeTimeoutError: It took too long.
         """
         check_subtitle_source(source, start_seconds)
+        return await self._read_subtitles(self.key, self.table, source, start_seconds, timeout)
+
+    async def _read_subtitles(
+        self, key: str, table: FrameTable, source: SubtitleSource, start_seconds: float, timeout: float | None
+    ) -> Subtitles:
+        """Subtitles for this video or a part of it, whose key and table these are."""
         seconds = self._pool.settings.decode_timeout_seconds if timeout is None else timeout
 
         def read(job: Job) -> Subtitles:
             return self._subtitles.read(
                 self._source,
-                self.table,
+                table,
                 source,
                 job,
+                key=key,
                 container_start_seconds=self.info.start_seconds,
                 start_seconds=start_seconds,
             )

@@ -124,5 +124,8 @@ def select_judgements(
                 found[one.content] = one
     if len(sources) > 1:
         listed = "; ".join(f"judge={name!r}, rubric={by!r}" for name, by in sorted(sources))
-        raise ConfigurationError(f"There are verdicts of {len(sources)} kinds: {listed}.", hint="Choose one of them.")
+        raise ConfigurationError(
+            f"There are verdicts of {len(sources)} kinds: {listed}.",
+            hint="Choose one of them, `videobrain eval` by --judge; or keep the lines of one alone in verdicts.jsonl.",
+        )
     return {key: found[content] for key, content in wanted.items() if content in found}
