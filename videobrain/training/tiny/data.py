@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -153,7 +154,7 @@ class ExampleMaker:
         """Labelled frames and a question: what is looked for is found among them, or a tool is called for more."""
         return self.of_episode(_searched(rng, self._numbered_stills(rng, count, backgrounds), _look(rng)))
 
-    def conclusion(self, rng: random.Random, number: float = math.inf) -> Example:
+    def conclusion(self, rng: random.Random, number: int = sys.maxsize) -> Example:
         """A conversation whose frames are described instead of shown.
 
         What holds a conversation together is learnt without seeing: which frame comes next, which one tells, what
@@ -161,7 +162,7 @@ class ExampleMaker:
 
         Args:
             rng: Chance.
-            number: Of the batch.
+            number: Of the batch; by default a late one.
         """
         counts = _counts(_CONCLUDED, number)
         begin, share = _OF_VIDEOS
@@ -376,7 +377,7 @@ def some_frames(world: World, question: WorldQuestion, rng: random.Random, count
     return sorted([*sure, *rng.sample([frame for frame in frames if frame not in sure], k=count - len(sure))])
 
 
-def _counts(plan: Sequence[tuple[float, tuple[int, ...]]], number: float) -> tuple[int, ...]:
+def _counts(plan: Sequence[tuple[float, tuple[int, ...]]], number: int) -> tuple[int, ...]:
     return next(counts for end, counts in plan if number < end)
 
 
