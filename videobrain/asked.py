@@ -14,6 +14,7 @@ from videobrain.limits import Limits
 from videobrain.result import Question, SubtitleSource, VideoSource
 
 _MOST_SPANS = 100
+"""More than any benchmark counts; a grammar for replies grows with them."""
 
 
 class Output(NamedTuple):

@@ -39,7 +39,6 @@ from videobrain.tools import SearchFrames, Tool, ToolError, ToolRetry, resolve_t
 
 _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
-"""More than any benchmark counts; a grammar for replies grows with them."""
 
 
 class VideoBrain:

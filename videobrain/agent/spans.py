@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from videobrain.agent.grammar import decode_json
@@ -178,7 +177,7 @@ def _from_json(text: str) -> tuple[Span, ...] | None:
     except ValueError:
         return None
     pairs = [value] if _is_pair(value) else value
-    if not isinstance(pairs, Sequence) or not all(map(_is_pair, pairs)):
+    if not all(map(_is_pair, pairs)):
         return None
     return tuple(Span(float(start), float(end)) for start, end in pairs)
 

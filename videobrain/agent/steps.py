@@ -60,8 +60,8 @@ class EpisodeConfig(BaseModel):
     def _without_what_is_not_asked_for(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
         for field in ("max_spans", "subtitles"):
-            if written[field] is None:
-                del written[field]
+            if getattr(self, field) is None:
+                written.pop(field, None)
         return written
 
 

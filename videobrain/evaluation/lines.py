@@ -57,7 +57,7 @@ class JsonLines(Generic[T]):
         file = self.path.open("ab", buffering=0)
         try:
             file.truncate(self._end)
-            if self._end and _last_byte(self.path) != b"\n":  # only the line's end was lost
+            if self._end and last_byte(self.path) != b"\n":  # only the line's end was lost
                 self._end += file.write(b"\n")
             os.fsync(file.fileno())
         except OSError:
@@ -132,7 +132,8 @@ class JsonLines(Generic[T]):
                 line, number = following, number + 1
 
 
-def _last_byte(path: Path) -> bytes:
+def last_byte(path: Path) -> bytes:
+    """The last byte of a file that has one."""
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1)

@@ -13,15 +13,15 @@ from videobrain.evaluation.lines import JsonLines
 from videobrain.evaluation.manifest import Manifest, key_of
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.results import (
-    MANIFEST_FILE,
     RESULTS_FILE,
     TRACES,
     iterate_results,
     read_manifest,
+    write_manifest,
 )
 from videobrain.evaluation.shards import Shard
 from videobrain.evaluation.verdict_file import VerdictFile, read_judgements
-from videobrain.files import ASIDE, whole_file
+from videobrain.files import ASIDE
 
 
 def merge_runs(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Manifest:
@@ -94,8 +94,7 @@ def _write(sources: Sequence[Path], aside: Path, merged: Manifest) -> Manifest:
     if judgements := [judgement for source in sources for judgement in read_judgements(source)]:
         with closing(VerdictFile(aside)) as file:
             file.append(judgements)
-    with whole_file(aside / MANIFEST_FILE) as manifest:
-        manifest.write(merged.model_dump_json(indent=2).encode() + b"\n")
+    write_manifest(aside, merged)
     return merged
 
 

@@ -62,7 +62,7 @@ async def predict(
     subtitles: SubtitleSource | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Predicted:
-    """Ask what a sample asks.
+    """Ask what a sample asks. A run that ends at a limit counts with what there is, also under ``on_limit="raise"``.
 
     Args:
         brain: Who is asked, with its model, strategy and tools.
@@ -73,8 +73,6 @@ async def predict(
         limits: Limits of each run.
         subtitles: Subtitles that each run has; `Sample.subtitles` alone does not say in which directory they lie.
         on_event: Called with each event of each run.
-
-    A run that ends at a limit counts with what there is, also under ``on_limit="raise"``.
 
     Raises:
         VideoBrainError: A run failed. Where it was the second, the first is lost too: a question is done or not done.

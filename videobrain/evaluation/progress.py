@@ -36,7 +36,7 @@ class Progress:
     concurrency: int
     """Questions worked on at once, at the most."""
     to_judge: int = 0
-    """Answers in words that this start has judged, once all questions are finished."""
+    """Answers in words that this start gives to the judge, once all questions are finished."""
     judged: int = 0
     """Those of them that are through, missing verdicts included."""
     missing_verdicts: int = 0

@@ -66,6 +66,12 @@ def read_manifest(directory: str | os.PathLike[str]) -> Manifest:
         ) from error
 
 
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Say what a run is, whole or not at all."""
+    with whole_file(directory / MANIFEST_FILE) as file:
+        file.write(manifest.model_dump_json(indent=2).encode() + b"\n")
+
+
 class RunDirectory:
     """A run that is written to, by this process alone. A context; its methods block and are work for a thread.
 
@@ -103,8 +109,7 @@ class RunDirectory:
         try:
             self.manifest = self._continued()
             with _stopped_where_it_cannot_be_written(self.path):
-                with whole_file(self.path / MANIFEST_FILE) as file:
-                    file.write(self.manifest.model_dump_json(indent=2).encode() + b"\n")
+                write_manifest(self.path, self.manifest)
                 self._results.open()
         except BaseException:
             self.close()

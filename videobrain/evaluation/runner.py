@@ -108,13 +108,22 @@ async def evaluate(
             run = RunDirectory(Path(out), manifest, keep_frames=keep_frames)
             written.push_async_callback(anyio.to_thread.run_sync, run.close)
             await anyio.to_thread.run_sync(run.__enter__)
-            batch = _Batch(benchmark, brain, run, samples, judge=judge, max_errors=max_errors, on_progress=on_progress)
             if concurrency == "auto":
                 local = reached.model.startswith(_LOCAL)
                 at_once = AdaptiveLimit.fixed(_LOCAL_AT_ONCE) if local else AdaptiveLimit()
             else:
                 at_once = AdaptiveLimit.fixed(concurrency)
-            await batch.run_all(at_once, retry_errors=retry_errors)
+            batch = _Batch(
+                benchmark,
+                brain,
+                run,
+                samples,
+                at_once,
+                judge=judge,
+                max_errors=max_errors,
+                on_progress=on_progress,
+            )
+            await batch.run_all(retry_errors=retry_errors)
         await batch.judge_all()
     return await anyio.to_thread.run_sync(
         lambda: score_run(
@@ -150,6 +159,7 @@ class _Batch:
         brain: VideoBrain,
         run: RunDirectory,
         samples: Sequence[Sample],
+        limit: AdaptiveLimit,
         *,
         judge: Judge | None,
         max_errors: int | None,
@@ -168,18 +178,17 @@ class _Batch:
         self._judge = judge
         self._max_errors = max_errors
         self._on_progress = on_progress
-        self._limit = AdaptiveLimit()
+        self._limit = limit
         self._writing = anyio.Lock()
         self._causes: Counter[str] = Counter()
 
-    async def run_all(self, at_once: AdaptiveLimit, *, retry_errors: bool) -> None:
+    async def run_all(self, *, retry_errors: bool) -> None:
         """Do what is missing."""
-        self._limit = at_once
         wanted = {self._run.manifest.key(sample): sample for sample in self._samples}
         begun = await anyio.to_thread.run_sync(lambda: self._take_up(wanted, retry_errors))
         self.tally.start()
         self._report()
-        await work_on((sample for key, sample in wanted.items() if key not in begun), self._work, at_once)
+        await work_on((sample for key, sample in wanted.items() if key not in begun), self._work, self._limit)
 
     async def judge_all(self) -> None:
         """Judge the answers in words that have no verdict yet, those of earlier starts too."""

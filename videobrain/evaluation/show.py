@@ -18,6 +18,7 @@ from videobrain.evaluation.benchmarks import BenchmarkRow, LoadedBenchmark
 from videobrain.evaluation.metrics import Accuracy, percent
 from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.scores import Scores
+from videobrain.report.words import counted
 
 _LINE_SECONDS = 30.0
 """Time between two lines of progress where nothing can move, as in a log file."""
@@ -70,7 +71,7 @@ class EvaluationDisplay:
         """Show a moment of the run."""
         first, self.progress = self.progress is None, progress
         if first and progress.earlier:
-            self._console.print(Text(f"{_questions(progress.earlier)} finished earlier."), soft_wrap=True)
+            self._console.print(Text(f"{counted(progress.earlier, 'question')} finished earlier."), soft_wrap=True)
         if self._live is None and self._clock() - self._told_at >= _LINE_SECONDS:
             self._told_at = self._clock()
             self._console.print(Text(words_of(progress)), soft_wrap=True)
@@ -84,7 +85,7 @@ class EvaluationDisplay:
             self._console.print(Text(f"… and {more} more problems of the files.", "yellow"), soft_wrap=True)
         if videos := len(benchmark.missing_videos):
             left_out = len(benchmark.samples) - len(benchmark.playable)
-            said = f"{_count(videos, 'video is', 'videos are')} missing: {_questions(left_out)} left out."
+            said = f"{_count(videos, 'video is', 'videos are')} missing: {counted(left_out, 'question')} left out."
             self._console.print(Text(said, "yellow"), soft_wrap=True)
 
     def _line(self) -> Table:
@@ -99,7 +100,7 @@ class EvaluationDisplay:
 
 def words_of(progress: Progress) -> str:
     """A moment of a run as one line."""
-    words = [f"{progress.done:,} of {_questions(progress.questions)}"]
+    words = [f"{progress.done:,} of {counted(progress.questions, 'question')}"]
     if progress.per_second is not None:
         words.append(f"{60 * progress.per_second:.1f} a minute")
     if progress.seconds_left is not None and progress.done < progress.questions:
@@ -108,11 +109,11 @@ def words_of(progress: Progress) -> str:
         words.append(f"accuracy {percent(progress.accuracy)}")
     if progress.frames_per_question is not None:
         words.append(f"{progress.frames_per_question:.1f} frames each")
-    words.append(_count(progress.errors, "error", "errors"))
+    words.append(counted(progress.errors, "error"))
     if progress.done < progress.questions:
         words.append(f"{progress.concurrency} at once")
     if progress.to_judge:
-        words.append(f"{progress.judged:,} of {_count(progress.to_judge, 'answer', 'answers')} judged")
+        words.append(f"{progress.judged:,} of {counted(progress.to_judge, 'answer')} judged")
     if progress.missing_verdicts:
         words.append(_count(progress.missing_verdicts, "verdict missing", "verdicts missing"))
     return ", ".join(words)
@@ -170,13 +171,15 @@ def _remarks(scores: Scores) -> list[str]:
     remarks = []
     judge, without = scores.judged, scores.total.unscored - scores.total.missing_verdicts
     if without:
-        remarks.append(f"{_questions(without)} without a known truth, left out of the accuracy.")
+        remarks.append(f"{counted(without, 'question')} without a known truth, left out of the accuracy.")
     if judge is not None and judge.missing:
         causes = ", ".join(f"{count:,} {cause.replace('_', ' ')}" for cause, count in judge.causes.items())
         missing = _count(judge.missing, "verdict is", "verdicts are")
         remarks.append(f"{missing} missing ({causes}), left out of the accuracy: --judge MODEL judges those answers.")
     if scores.without_subtitles:
-        remarks.append(f"{_questions(scores.without_subtitles)} asked without subtitles, which could not be used.")
+        remarks.append(
+            f"{counted(scores.without_subtitles, 'question')} asked without subtitles, which could not be used."
+        )
     calls = ", ".join(f"{tool} {count:.2f}" for tool, count in cost.tool_calls.items())
     remarks.append(
         f"Per question: {cost.input_tokens:,.0f} tokens read ({cost.cached_tokens:,.0f} from a cache), "
@@ -185,15 +188,15 @@ def _remarks(scores: Scores) -> list[str]:
     )
     if scores.missing_videos:
         missing = _count(scores.missing_videos, "video is", "videos are")
-        remarks.append(f"{missing} missing: {_questions(scores.missing_questions)} left out.")
+        remarks.append(f"{missing} missing: {counted(scores.missing_questions, 'question')} left out.")
     if scores.total.questions < scores.questions:
-        remarks.append(f"{scores.total.questions:,} of {_questions(scores.questions)} finished.")
+        remarks.append(f"{scores.total.questions:,} of {counted(scores.questions, 'question')} finished.")
     remarks.append(f"Results: {scores.run}")
     return remarks
 
 
 def _questions(count: int) -> str:
-    return _count(count, "question", "questions")
+    return counted(count, "question")
 
 
 def _count(count: int, one: str, many: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from videobrain.errors import ConfigurationError, EvaluationStoppedError
+from videobrain.evaluation.lines import last_byte
 from videobrain.evaluation.verdict import Judgement
 
 _LOGGER = logging.getLogger(__name__)
@@ -62,11 +63,10 @@ class VerdictFile:
         self.path = Path(directory) / VERDICTS_FILE
         self._lock = threading.Lock()
         try:
+            # Whoever wrote there was killed, or found no room: what comes next begins a line of its own.
+            self._torn = self.path.is_file() and self.path.stat().st_size > 0 and last_byte(self.path) != b"\n"
             # Not buffered, and at the end whoever else writes: a line is one write.
             self._file = self.path.open("ab", buffering=0)
-            whole = _ends_whole(self.path)
-            if not whole:  # whoever wrote there was killed; what comes next begins a line of its own
-                self._file.write(b"\n")
         except OSError as error:
             raise ConfigurationError(
                 f"{self.path} cannot be written: {error.strerror or error}.",
@@ -81,10 +81,14 @@ class VerdictFile:
         """
         data = b"".join(judgement.model_dump_json().encode() + b"\n" for judgement in judgements)
         with self._lock:
+            if self._torn:
+                data = b"\n" + data
+            self._torn = True
             try:
                 while data:
                     data = data[self._file.write(data) :]
                 os.fsync(self._file.fileno())
+                self._torn = False
             except OSError as error:
                 raise EvaluationStoppedError(
                     f"{self.path} cannot be written: {error.strerror or error}.",
@@ -94,11 +98,3 @@ class VerdictFile:
     def close(self) -> None:
         """Close the file; idempotent."""
         self._file.close()
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        if not file.seek(0, os.SEEK_END):
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"

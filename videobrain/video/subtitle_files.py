@@ -54,7 +54,7 @@ def read_file(path: Path, job: Job, *, unknown_end_seconds: float) -> ReadLines:
         unknown_end_seconds: End of a line of which the file says no end.
 
     Raises:
-        SubtitleError: The file cannot be read, or holds no subtitles.
+        SubtitleError: The file cannot be read, or holds something else than subtitles.
     """
     data = _bytes(path)
     warnings: tuple[str, ...] = ()

@@ -147,7 +147,7 @@ class Video:
             timeout: Seconds it may take; by default ``Settings.decode_timeout_seconds``.
 
         Raises:
-            SubtitleError: They are not there, cannot be read, or hold no text.
+            SubtitleError: They are not there, cannot be read, or are no text. That no line is in them is a warning.
             ConfigurationError: `source` or `start_seconds` is of another kind.
             DecodeTimeoutError: It took too long.
         """

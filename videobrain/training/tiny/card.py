@@ -8,7 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from videobrain.errors import ConfigurationError
-from videobrain.training.tiny.figures import Evaluation, percent
+from videobrain.evaluation.metrics import percent
+from videobrain.training.tiny.figures import Evaluation
 from videobrain.world import COLOURS, HELD_OUT_PAIRS, SHAPES
 from videobrain.world.vocabulary import DIGITS, LETTERS, PATTERNS
 

@@ -345,7 +345,7 @@ def _searched(rng: random.Random, by_number: Mapping[int, FrameState], look: Loo
 def _played_unseen(rng: random.Random, split: Split, counts: Sequence[int]) -> tuple[World, Episode]:
     """A video, and the oracle's run on one of its questions, without pictures."""
     world = World(rng.getrandbits(40), split=split)
-    (kind,) = rng.choices(*zip(*_PLAYED.items(), strict=True))
+    (kind,) = rng.choices(list(_PLAYED), list(_PLAYED.values()))
     question = rng.choice([question for question in world.questions if question.kind == kind])
     initial = some_frames(world, question, rng, _FEW if kind == "dense" else rng.choice(counts))
 

@@ -21,11 +21,12 @@ import anyio
 from videobrain.agent import resolve_strategy
 from videobrain.brain import VideoBrain
 from videobrain.errors import ConfigurationError, InputError, VideoBrainError
+from videobrain.evaluation.metrics import percent
 from videobrain.models import ChatModel, resolve_model
 from videobrain.models.bundled import BUNDLED, DIRECTORY
 from videobrain.result import Outcome, Question
 from videobrain.settings import Settings
-from videobrain.training.tiny.figures import Evaluation, Record, agreement, hold_to_bars, parts_of, percent
+from videobrain.training.tiny.figures import Evaluation, Record, agreement, hold_to_bars, parts_of
 from videobrain.training.tiny.stages import JsonLines, write_atomically
 from videobrain.world import WorldQuestion, read_questions, write_dataset
 

@@ -11,8 +11,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from videobrain.evaluation.metrics import Interval, clustered
-from videobrain.evaluation.metrics import percent as percent
+from videobrain.evaluation.metrics import Interval, clustered, percent
 from videobrain.world import COLOURS, SHAPES, WorldQuestion, pairs
 from videobrain.world.vocabulary import COUNTS, DIGITS, LETTERS, PATTERNS
 

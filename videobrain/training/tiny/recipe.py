@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import filelock
 
 from videobrain.errors import ConfigurationError, MissingDependencyError
+from videobrain.evaluation.metrics import percent
 from videobrain.models import ModelProfile
 from videobrain.models.profiles import PROFILE_FILE
 from videobrain.report.words import took
@@ -26,7 +27,7 @@ from videobrain.settings import Settings
 from videobrain.training.tiny.card import Facts, StageFacts, model_card, read_evaluation
 from videobrain.training.tiny.curves import Curve, draw_curves, read_curve
 from videobrain.training.tiny.encoder import CURVE, Recipe, build_model, encoder_stage, train_encoder
-from videobrain.training.tiny.figures import Evaluation, percent
+from videobrain.training.tiny.figures import Evaluation
 from videobrain.training.tiny.model import FRAME_TOKENS, TinyShape, make_tiny_model, parameters, save_tiny_model
 from videobrain.training.tiny.stages import Stage
 from videobrain.training.tiny.tokenizer import MERGE, PATCH_PIXELS, make_tiny_processor
