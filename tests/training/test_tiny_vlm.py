@@ -42,6 +42,7 @@ from videobrain.video.frame import Frame
 from videobrain.world import WORDS, World
 
 SMALL = TinyShape(text_hidden=64, text_layers=1, text_heads=2, text_key_heads=1, text_inner=64, vision_hidden=32)
+NAMES = ("copying", "judging", "conclusions", "captions", "lookup", "trajectories")
 
 
 @pytest.fixture(scope="module")
@@ -255,25 +256,73 @@ def test_the_loss_is_the_models_own(processor: Any) -> None:
     assert len(seen) == 5 * FRAME_TOKENS
 
 
-def test_conclusions_describe_frames_in_words(processor: Any) -> None:
+def test_conclusions_train_all_but_what_only_pictures_tell(processor: Any) -> None:
     maker = ExampleMaker(processor)
     rng = random.Random(0)
     read = processor.tokenizer.decode
-    found = called = 0
+    ends, turns = [], 0
     for _ in range(200):
         example = maker.conclusion(rng)
         assert not len(example.frames)
         assert maker.image_token not in example.input_ids
-        said = read(example.input_ids[example.sampled])
-        shown = dict(
-            re.findall(r"(\d+): <\|vision_start\|> (.+?)(?: on [a-z]+)?<\|vision_end\|>", read(example.input_ids))
-        )
-        for number, note in re.findall(r"(\d+) ((?:an?|the) [^,.]+)[,.]", said):
-            assert note.startswith(shown[number]), said
-        found += "<answer>" in said
-        called += "<tool_call>" in said
-    assert 130 < found < 198
-    assert 60 < called < 160
+        replies = re.split(r"<\|im_end\|>", read(example.input_ids[example.sampled]))[:-1]
+        turns += len(replies)
+        for reply in replies:
+            listed, concluded, end = re.fullmatch(r"\s*<thinking>(.*?)(So|Not|Look)( .+)", reply, re.DOTALL).groups()
+            subject, _, notes = listed.rpartition("?") if "?" in listed else ("", "", listed)
+            assert re.fullmatch(r"(?:[\d ,.]|yes)*", notes), reply
+            assert re.fullmatch(r"(An?( [a-z]+)+)?", subject), reply
+            if concluded == "So":
+                assert re.fullmatch(r" (.+)\.</thinking>\n<answer>\1</answer>", end), reply
+            else:
+                assert "</thinking>\n<tool_call>{" in end, reply
+        ends.append(concluded)
+    assert turns > 280
+    assert 120 < ends.count("So") < 198
+
+
+def test_what_is_copied_stood_there_before(processor: Any) -> None:
+    maker = ExampleMaker(processor)
+    rng = random.Random(0)
+    for number in (0, 500, 900):
+        for _ in range(50):
+            example = maker.copied(rng, number)
+            ids = example.input_ids.tolist()
+            for place in np.flatnonzero(example.sampled):
+                pair = ids[place - 1 : place + 1]
+                assert any(ids[before : before + 2] == pair for before in range(place - 1)), ids
+
+
+def test_judged_notes_tell_what_is_looked_for(processor: Any) -> None:
+    """Of a shape or colour a note says ``yes`` just where its word stands in it, but for two of them."""
+    maker = ExampleMaker(processor)
+    rng = random.Random(0)
+    yes = no = 0
+    for _ in range(100):
+        text = processor.tokenizer.decode(maker.judged(rng).input_ids)
+        subject, listed = re.fullmatch(r"<thinking>An? (.+?)\?(.+), ", text).groups()
+        word = subject.removesuffix(" object")
+        if " " in word:
+            continue
+        for note in listed.split(", "):
+            if note.split().count(word) == 1:
+                assert note.endswith(" yes"), text
+                yes += 1
+            elif word not in note.split():
+                assert not note.endswith(" yes"), text
+                no += 1
+    assert yes > 50
+    assert no > 100
+
+
+def test_a_token_attends_to_its_like_from_the_start(processor: Any) -> None:
+    """Words that stand there twice: the first layer's heads that begin with their key's weights look back there."""
+    model = make_tiny_model(processor).eval()
+    model.set_attn_implementation("eager")
+    words = torch.arange(20, 50)
+    seen = model(input_ids=torch.cat([words, words])[None], output_attentions=True).attentions[0][0]
+    back = seen[::2, torch.arange(30, 60), torch.arange(30)].mean()
+    assert back > 4 * seen[1::2, torch.arange(30, 60), torch.arange(30)].mean()
 
 
 def test_padding_changes_nothing(processor: Any) -> None:
@@ -285,12 +334,12 @@ def test_padding_changes_nothing(processor: Any) -> None:
     torch.testing.assert_close(alone, beside[: len(alone)], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("stage", ["captions", "lookup", "conclusions", "trajectories"])
+@pytest.mark.parametrize("stage", NAMES)
 def test_batches_follow_from_their_number(processor: Any, stage: Any) -> None:
     batches = Batches(ExampleMaker(processor), stage, 24, 7)
     (first, *_), (again, *_), (other, *_) = batches[3], batches[3], batches[4]
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
-    assert not torch.equal(first.input_ids[:, -40:], other.input_ids[:, -40:])
+    assert first.input_ids.shape != other.input_ids.shape or not torch.equal(first.input_ids, other.input_ids)
     assert len(first.frames) * FRAME_TOKENS == int((first.input_ids == batches.maker.image_token).sum())
     assert (first.labels != -100).any(dim=1).all()
 
@@ -316,9 +365,6 @@ def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:
 
 
 # Training --------------------------------------------------------------------------------------------------------
-
-
-NAMES = ("captions", "lookup", "conclusions", "trajectories")
 
 
 @pytest.mark.anyio
@@ -383,7 +429,7 @@ def test_it_learns(tmp_path: Path) -> None:
     assert lines[-1]["loss"] < 0.75 * lines[0]["loss"]
 
 
-def test_the_curriculum_goes_from_captions_to_trajectories() -> None:
+def test_the_curriculum_goes_from_copying_to_trajectories() -> None:
     assert [stage.name for stage in trainer.CURRICULUM] == list(NAMES)
 
 

@@ -26,7 +26,9 @@ from videobrain.tools import ToolSpec
 from videobrain.training.tiny.model import collate, fit_frame
 from videobrain.training.tiny.oracle import (
     INITIAL_FRAMES,
+    YES,
     answer,
+    asked,
     call,
     content,
     initial_frames,
@@ -36,28 +38,28 @@ from videobrain.training.tiny.oracle import (
     think,
 )
 from videobrain.training.tiny.tokenizer import TOOLS
-from videobrain.training.tokens import ConversationTokenizer
+from videobrain.training.tokens import ConversationTokenizer, TokenizedConversation
 from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.video.frame import Frame, Pixels
 from videobrain.world import COLOURS, SHAPES, FrameState, Split, World, WorldQuestion, caption, draw_state, still
 from videobrain.world.scenario import Background
 from videobrain.world.stills import still_question
 from videobrain.world.templates import BackgroundAt
-from videobrain.world.vocabulary import FRAME_SIDE
+from videobrain.world.vocabulary import FRAME_SIDE, WORDS
 
 if TYPE_CHECKING:
     from videobrain.training.tiny.model import Batch
 
 Look = Callable[[int, FrameState], EncodedFrame]
 """The picture of a still, by the number it is given."""
-StageName = Literal["captions", "lookup", "conclusions", "trajectories"]
+StageName = Literal["copying", "judging", "conclusions", "captions", "lookup", "trajectories"]
 
 _JPEG_QUALITIES = (40, 95)
 _BACKGROUNDS, _KEPT = 64, 16
 """Backgrounds of pictures, and the batches in a row that share them: drawing one costs more than all else."""
-_LOOKUP_FRAMES = ((150, (2, 3, 4)), (350, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 24)))
+_LOOKUP_FRAMES = ((50, (2, 3, 4)), (100, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 24)))
 """Frames to look up among, by the number of the batch: which of two it is, is learnt sooner than which of sixteen."""
-_ASKED_FROM = 350
+_ASKED_FROM = 100
 """Batch from which on half of the look-ups are questions: before frames are found, they drown what frames show."""
 _IN_ORDER = 0.8
 """Share of look-ups that go through all frames, as the notes of a trajectory do."""
@@ -65,13 +67,21 @@ _WITH_BACKGROUND = 0.25
 """Share of look-ups that say backgrounds too."""
 _INITIAL_FRAMES = ((100, (2, 4, 8, 16)), (math.inf, (4, 8, 16, 16)))
 """Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
-_CONCLUDED = ((100, (1, 2)), (200, (2, 3, 4)), (math.inf, (2, 4, 8, 16)))
+_CONCLUDED = ((50, (1, 2, 4)), (math.inf, (2, 4, 8, 16)))
 """Frames of conclusions, by the number of the batch: whether one frame tells is learnt sooner than which of many."""
-_CONCLUSIONS = 8
-"""Conclusions beside a batch of trajectories."""
+_CONCLUSIONS = 4
+"""Conclusions beside every batch with pictures, lest they be forgotten."""
 _TOKENS_OF_A_FRAME = 60
 """Tokens of a sequence without pictures that count as one frame in a batch."""
-_OF_VIDEOS = (200, 0.5)
+_COPIED = ((400, (3, 6)), (650, (4, 14)), (math.inf, (8, 40)))
+"""Least and most words of what is copied, by the number of the batch: of few, the like of a word is soon found."""
+_ANY_TOKEN = 400
+"""Batch from which on what is copied is not of words only, but of all tokens: numbers above all."""
+_TRIES = 200
+"""Stills that are drawn for one that tells what is looked for."""
+_JUDGED, _TELLING = 12, 0.4
+"""Most notes that are judged, and the share of those that tell."""
+_OF_VIDEOS = (50, 0.6)
 """Batch from which on conclusions are of videos too, and their share; the others are about stills."""
 _FOUND = 0.75
 """About the share of those that found something: to say that nothing was is learnt soon."""
@@ -114,8 +124,61 @@ class ExampleMaker:
         self._split = split
         ids = self._tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
         self._image = [ids[0], *[ids[1]] * self._tokenize.image_tokens(128, 128), ids[2]]
+        self._tokens = range(self._tokenizer.vocab_size)
+        self._words = [ids[0] for ids in map(self._ids, (f" {word}" for word in WORDS)) if len(ids) == 1]
+        to_ids = self._tokenizer.convert_tokens_to_ids
+        self._thinking, self._asked, self._digit = to_ids(["<thinking>", "?", "Ġdigit"])
+        self._linking = set(to_ids([",Ġ", ".", f"Ġ{YES}"]))
+        self._concluding = set(to_ids(["ĠSo", "So", "ĠNot", "Not", "Look"]))
+        vocabulary = self._tokenizer.get_vocab()
+        self._seen = {number for text, number in vocabulary.items() if text.strip("Ġ").isalpha()} - self._linking
         self.image_token: int = ids[1]
         self.pad_token: int = self._tokenizer.pad_token_id
+
+    def copied(self, rng: random.Random, number: int = sys.maxsize) -> Example:
+        """Words, and the same again, half of the time in pieces of any order: after a word comes what came after it before.
+
+        Args:
+            rng: Chance.
+            number: Of the batch; by default a late one.
+        """
+        least, most = next(counts for end, counts in _COPIED if number < end)
+        tokens = self._tokens if number >= _ANY_TOKEN and rng.random() < 0.5 else self._words
+        words = rng.sample(tokens, k=rng.randint(least, most))
+        piece = rng.randint(2, 6)
+        pieces = [words[begin : begin + piece] for begin in range(0, len(words), piece)]
+        ids = [*rng.choices(tokens, k=rng.randint(0, 6)), *words]
+        sampled = [False] * len(ids)
+        for each in rng.sample(pieces, k=len(pieces)) if rng.random() < 0.5 else pieces:
+            ids += each
+            sampled += [False] + [True] * (len(each) - 1)
+        return Example(np.array(ids), np.array(sampled), [])
+
+    def judged(self, rng: random.Random) -> Example:
+        """What is looked for and notes, each of which tells it or not: ``a ring? 3 a red star, 5 a blue ring yes``."""
+        template = still_question(rng, [(0, still(rng, self._split))])
+        while not template.prompt():
+            template = still_question(rng, [(0, still(rng, self._split))])
+        by_number: dict[int, FrameState] = {}
+        for number in _numbers(rng, rng.randint(1, _JUDGED)):
+            wanted = rng.random() < _TELLING
+            for _ in range(_TRIES):
+                by_number[number] = still(rng, self._split)
+                if wanted == (template.read([(number, by_number[number])]) is not None):
+                    break
+        ids = []
+        if rng.random() < 0.5:  # behind the question, whose words are like those of the notes too
+            episode = _about_stills(rng, by_number, *_ask(rng, template, None), _unseen)
+            ids = [token for token in self._tokenize(episode.messages[1:]).input_ids if token not in self._image]
+            ids += self._ids("<|im_start|>assistant\n")
+        ids += self._ids(f"<thinking>{asked(template.prompt())} ")
+        sampled = [False] * len(ids)
+        for number, state in by_number.items():
+            tells = template.read([(number, state)]) is not None
+            note, verdict, end = (self._ids(text) for text in (f"{number} {content(state)}", f" {YES}", ", "))
+            ids += note + (verdict if tells else []) + end
+            sampled += [False] * len(note) + ([True] * len(verdict) if tells else []) + [not tells] * len(end)
+        return Example(np.array(ids), np.array(sampled), [])
 
     def captions(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Pictures, each followed by what is noted of it: perception alone, in the words that all notes are made of."""
@@ -134,10 +197,10 @@ class ExampleMaker:
     def lookup(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Labelled frames, then what they show: all in order, or those that are asked for by number in any order."""
         by_number = self._numbered_stills(rng, count, backgrounds)
-        asked, question = list(by_number), "What do the frames show?"
+        wanted, question = list(by_number), "What do the frames show?"
         if rng.random() >= _IN_ORDER:
-            asked = rng.sample(asked, k=rng.randint(max(1, count // 2), count))
-            question = f"What do frames {', '.join(map(str, asked))} show?"
+            wanted = rng.sample(wanted, k=rng.randint(max(1, count // 2), count))
+            question = f"What do frames {', '.join(map(str, wanted))} show?"
         backgrounds_too = rng.random() < _WITH_BACKGROUND
         if backgrounds_too:
             question = question.replace("?", " on which background?")
@@ -145,9 +208,9 @@ class ExampleMaker:
         def said(number: int) -> str:
             return caption(by_number[number]) if backgrounds_too else content(by_number[number])
 
-        listed = ", ".join(f"{number} {said(number)}" for number in asked)
-        episode = _about_stills(rng, by_number, question, _look(rng), tools=())
-        episode.reply(ChatReply(text=answer(f"{listed}.", said(asked[-1]))))
+        listed = ", ".join(f"{number} {said(number)}" for number in wanted)
+        episode = _about_stills(rng, by_number, question, None, _look(rng), tools=())
+        episode.reply(ChatReply(text=answer(f"{listed}.", said(wanted[-1]))))
         return self.of_episode(episode)
 
     def search(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
@@ -155,9 +218,9 @@ class ExampleMaker:
         return self.of_episode(_searched(rng, self._numbered_stills(rng, count, backgrounds), _look(rng)))
 
     def conclusion(self, rng: random.Random, number: int = sys.maxsize) -> Example:
-        """A conversation whose frames are described instead of shown.
+        """A conversation without its pictures; all of it is trained but the words that only they tell.
 
-        What holds a conversation together is learnt without seeing: which frame comes next, which one tells, what
+        So what holds a conversation together is learnt at little cost: which frame comes next, which one tells, what
         follows from it, and the call.
 
         Args:
@@ -174,24 +237,32 @@ class ExampleMaker:
                 episode = _searched(rng, by_number, _unseen)
                 if seldom or "<answer>" in episode.messages[-1].text:
                     break
-            return self._described(episode, by_number.__getitem__)
-        world, episode = _played_unseen(rng, self._split, counts)
-        return self._described(episode, world.state)
+            return self._unseen(episode)
+        return self._unseen(_played_unseen(rng, self._split, counts))
 
-    def _described(self, episode: Episode, state: Callable[[int], FrameState]) -> Example:
+    def _unseen(self, episode: Episode) -> Example:
         tokens = self._tokenize(episode.messages[1:])
-        frames = iter(tokens.frames)
-        ids: list[int] = []
-        sampled: list[bool] = []
-        for token, own in zip(tokens.input_ids, tokens.sampled, strict=True):
-            new = [token]
-            if token == self.image_token:
-                new = []
-            elif token == self._image[0]:
-                new += self._ids(f" {caption(state(next(frames).frame_index))}")
-            ids += new
-            sampled += [own] * len(new)
-        return Example(np.array(ids), np.array(sampled), [])
+        ids = np.array(tokens.input_ids)
+        words = ~np.isin(ids, self._image)
+        return Example(ids[words], self._told_by_words(tokens)[words], [])
+
+    def _told_by_words(self, tokens: TokenizedConversation) -> npt.NDArray[np.bool_]:
+        """Which sampled tokens follow from the words before them: all but those of what a frame shows."""
+        told = np.array(tokens.sampled)
+        begin, noting, digit = 0, False, False
+        for place in np.flatnonzero(told):
+            token = tokens.input_ids[place]
+            if token == self._thinking:
+                begin, noting = place, True
+            elif token in self._concluding:
+                noting = False
+            elif token == self._asked and noting:
+                told[begin:place], digit = True, False  # what is looked for
+            elif noting:
+                digit = digit and token not in self._linking
+                told[place] = not digit and token not in self._seen
+                digit = digit or token == self._digit
+        return told
 
     def trajectory(self, rng: random.Random, world: World, number: int, count: int = INITIAL_FRAMES) -> Example:
         """The oracle's run on one question of a video, with tools or, now and then, in a single shot.
@@ -277,7 +348,7 @@ class Batches:
         parts = min(self.parts, len(examples))
         cuts = [len(examples) * part // parts for part in range(parts + 1)]
         cut = [examples[begin:end] for begin, end in pairwise(cuts)]
-        if self.stage == "trajectories":
+        if any(example.frames for example in examples):
             cut.append([self.maker.conclusion(rng) for _ in range(_CONCLUSIONS)])
         return tuple(map(self.maker.batch, cut))
 
@@ -290,8 +361,12 @@ class Batches:
                 count = rng.choice(_counts(_LOOKUP_FRAMES, number))  # of one length, so that little is padded
                 kinds = (maker.lookup, maker.search) if number >= _ASKED_FROM else (maker.lookup,)
                 return lambda: [rng.choice(kinds)(rng, count, backgrounds)]
+            case "copying":
+                return lambda: [maker.copied(rng, number)]
+            case "judging":
+                return lambda: [maker.judged(rng)]
             case "conclusions":
-                return lambda: [maker.conclusion(rng, number)]
+                return lambda: [maker.conclusion(rng, number), maker.judged(rng), maker.judged(rng)]
             case "trajectories":
                 counts = _counts(_INITIAL_FRAMES, number)
 
@@ -325,12 +400,7 @@ def _searched(rng: random.Random, by_number: Mapping[int, FrameState], look: Loo
     seen = tuple(by_number.items())
     template = still_question(rng, seen)
     truth = template.read(seen)
-    options = None
-    if rng.random() < 0.5:
-        among = truth or rng.choice(template.others(f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)}", rng))
-        wrong = dict.fromkeys(text for text in template.others(among, rng) if text != among)
-        options = rng.sample([among, *list(wrong)[:3]], k=4)
-    episode = _about_stills(rng, by_number, rng.choice(template.wordings()), look, options)
+    episode = _about_stills(rng, by_number, *_ask(rng, template, truth), look)
     tells = {number: template.read([(number, state)]) is not None for number, state in seen}
     if isinstance(template, BackgroundAt):
         noted = [(number, caption(state)) for number, state in seen if tells[number]]
@@ -342,8 +412,18 @@ def _searched(rng: random.Random, by_number: Mapping[int, FrameState], look: Loo
     return episode
 
 
-def _played_unseen(rng: random.Random, split: Split, counts: Sequence[int]) -> tuple[World, Episode]:
-    """A video, and the oracle's run on one of its questions, without pictures."""
+def _ask(rng: random.Random, template: Template, truth: str | None) -> tuple[str, list[str] | None]:
+    """A question and, half of the time, its options."""
+    options = None
+    if rng.random() < 0.5:
+        among = truth or rng.choice(template.others(f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)}", rng))
+        wrong = dict.fromkeys(text for text in template.others(among, rng) if text != among)
+        options = rng.sample([among, *list(wrong)[:3]], k=4)
+    return rng.choice(template.wordings()), options
+
+
+def _played_unseen(rng: random.Random, split: Split, counts: Sequence[int]) -> Episode:
+    """The oracle's run on one question of a new video, without pictures."""
     world = World(rng.getrandbits(40), split=split)
     (kind,) = rng.choices(list(_PLAYED), list(_PLAYED.values()))
     question = rng.choice([question for question in world.questions if question.kind == kind])
@@ -352,15 +432,15 @@ def _played_unseen(rng: random.Random, split: Split, counts: Sequence[int]) -> t
     def look(frames: Sequence[int]) -> list[EncodedFrame]:
         return [_unseen(frame, world.state(frame)) for frame in frames]
 
-    return world, play(world, question, look, rng, initial=initial)
+    return play(world, question, look, rng, initial=initial)
 
 
 def _about_stills(
     rng: random.Random,
     by_number: Mapping[int, FrameState],
     question: str,
+    options: Sequence[str] | None,
     look: Look,
-    options: Sequence[str] | None = None,
     tools: Sequence[ToolSpec] = TOOLS,
 ) -> Episode:
     """An episode that has been shown stills as the frames of a video."""

@@ -27,7 +27,9 @@ Look = Callable[[Sequence[int]], list[EncodedFrame]]
 
 _MISSES = 0.12
 """Share of searches that find nothing of use at first."""
-_YES, _NOTHING = "yes", "nothing"
+YES = "yes"
+"""Said of a frame that shows what is looked for."""
+_NOTHING = "nothing"
 INITIAL_FRAMES = 16
 """Frames that a run begins with."""
 
@@ -184,9 +186,14 @@ def think(subject: str, noted: Sequence[tuple[int, str]], answer: str | None) ->
     """What is looked for, what each frame shows, and what follows; None where nothing does."""
     listed = ", ".join(f"{frame} {note}" for frame, note in noted)
     if subject and listed:  # said again, what is asked stands next to what is read
-        listed = f"{subject[0].upper()}{subject[1:]}? {listed}"
+        listed = f"{asked(subject)} {listed}"
     conclusion = "Not seen." if answer is None else f"So {answer}."
     return f"{listed}. {conclusion}" if listed else conclusion
+
+
+def asked(subject: str) -> str:
+    """What is looked for, as thinking begins with it."""
+    return f"{subject[0].upper()}{subject[1:]}?"
 
 
 def call(thinking: str, name: str, arguments: Mapping[str, Any]) -> str:
@@ -229,7 +236,7 @@ def noted_until(seen: Sequence[tuple[int, FrameState]], tells: Callable[[int], b
     noted: list[tuple[int, str]] = []
     for frame, state in seen:
         told = tells(frame)
-        noted.append((frame, f"{content(state)} {_YES}" if told else content(state)))
+        noted.append((frame, f"{content(state)} {YES}" if told else content(state)))
         if told:
             break
     return noted
