@@ -20,10 +20,8 @@ SETTLED, LAST = 20, 80
 def living() -> Counter[str]:
     """How many there are of each of our own classes."""
     gc.collect()
-    kinds = (type(each) for each in gc.get_objects())
-    return Counter(
-        f"{kind.__module__}.{kind.__qualname__}" for kind in kinds if kind.__module__.startswith("videobrain")
-    )
+    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in map(type, gc.get_objects()))
+    return Counter(name for name in names if name.startswith("videobrain"))
 
 
 @pytest.mark.anyio
