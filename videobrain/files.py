@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 ASIDE = ".part"
-"""How the names of files end that are not whole yet. A writer that was killed leaves one."""
+"""How the names of files end that are not whole yet. A writer that was killed leaves one; see `clear_asides`."""
 
 
 @contextmanager
@@ -28,4 +28,16 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         aside.replace(path)
     finally:
+        aside.unlink(missing_ok=True)
+
+
+def clear_asides(directory: Path, name: str = "*") -> None:
+    """Delete what killed writers left of the files of a directory, or of the one file that is called so.
+
+    Only for who knows that nobody is writing there.
+
+    Raises:
+        OSError: One cannot be deleted.
+    """
+    for aside in directory.glob(f".{name}.*{ASIDE}"):
         aside.unlink(missing_ok=True)

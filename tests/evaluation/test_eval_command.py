@@ -1,4 +1,4 @@
-"""The commands as a user meets them; runs that are killed and interrupted go on."""
+"""The commands as a user meets them; runs that are interrupted go on. Those that are killed: `test_killed_runs`."""
 
 from __future__ import annotations
 
@@ -147,26 +147,6 @@ def test_a_run_that_fails_ends_with_status_1(command: Command) -> None:
     assert out == ""
     assert "error: 2 questions failed" in err
     assert "no paper" in err
-
-
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(command: Command) -> None:
-    answers = Answers(seconds=0.01)
-    with FakeServer(answers) as server:
-        command(*command.evaluation(server, "whole", "--quiet"))
-        answers.asked.clear()
-        run = command.home / "run"
-        for target in (3, 9, 16):
-            more = target - finished(run) + 2
-            process = command.start(*command.evaluation(server, "run", "--quiet", "--concurrency", "3"))
-            with process, answers.held(after=more):
-                wait_for(target, run, process)
-                process.kill()
-                process.communicate()
-            assert process.returncode == -signal.SIGKILL
-        command(*command.evaluation(server, "run", "--quiet"))
-    assert essence(read_results(command.home / "run")) == essence(read_results(command.home / "whole"))
-    assert set(answers.times) == {*range(QUESTIONS)}
-    assert len(answers.asked) <= QUESTIONS + 3 * 3  # what was under way at a kill is asked again, and nothing else
 
 
 def test_an_interrupted_run_says_how_to_go_on(command: Command) -> None:

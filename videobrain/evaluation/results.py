@@ -26,7 +26,7 @@ from videobrain.evaluation.lines import JsonLines
 from videobrain.evaluation.manifest import Manifest, key_of
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.sample import Sample
-from videobrain.files import ASIDE, whole_file
+from videobrain.files import ASIDE, clear_asides, whole_file
 
 MANIFEST_FILE, RESULTS_FILE, TRACES = "run.json", "results.jsonl", "traces"
 _LOCK = ".lock"
@@ -109,6 +109,9 @@ class RunDirectory:
         try:
             self.manifest = self._continued()
             with _stopped_where_it_cannot_be_written(self.path):
+                clear_asides(self.path / TRACES)
+                for name in (MANIFEST_FILE, RESULTS_FILE):
+                    clear_asides(self.path, name)
                 write_manifest(self.path, self.manifest)
                 self._results.open()
         except BaseException:
