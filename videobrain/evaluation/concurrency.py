@@ -56,6 +56,11 @@ class AdaptiveLimit:
         """A number that never changes."""
         return cls(number, least=number, most=number)
 
+    @classmethod
+    def of_servers(cls, servers: int) -> AdaptiveLimit:
+        """For so many servers, which share what is asked."""
+        return cls(servers * FIRST, most=servers * MOST)
+
     def replied(self) -> None:
         """A reply came in."""
         self._replies += 1
