@@ -153,14 +153,22 @@ async def send_bare(server: Server, conversations: list[list[Turn]], at_once: in
         return Arm(f"bare client, {at_once} at once", replies, time.perf_counter() - begun, read, cached)
 
 
-async def evaluated(loaded: LoadedBenchmark, brain: VideoBrain, out: Path) -> Arm:
+class Evaluated(NamedTuple):
+    """A run of `evaluate`."""
+
+    arm: Arm
+    traces: list[Trace]
+
+
+async def evaluated(loaded: LoadedBenchmark, brain: VideoBrain, out: Path) -> Evaluated:
     """Ask the questions with `evaluate`, as it is by default but for the frames in its traces."""
     begun = time.perf_counter()
     await evaluate(loaded, brain, out, keep_frames=True)
     seconds = time.perf_counter() - begun
-    usages = [record.usage for record in read_results(out)]
-    read, cached = sum(usage.input_tokens for usage in usages), sum(usage.cached_tokens for usage in usages)
-    return Arm("evaluate", sum(usage.turns for usage in usages), seconds, read, cached)
+    traces = [Trace.load(out / record.trace) for record in read_results(out) if record.trace]
+    replies = [event.reply for trace in traces for event in trace.events if isinstance(event, ReplyReceived)]
+    read, cached = sum(reply.input_tokens for reply in replies), sum(reply.cached_tokens for reply in replies)
+    return Evaluated(Arm("evaluate", len(replies), seconds, read, cached), traces)
 
 
 async def against_a_bare_client(directory: Path, options: argparse.Namespace) -> bool:
@@ -182,10 +190,9 @@ async def against_a_bare_client(directory: Path, options: argparse.Namespace) ->
                 server = Server(model.base_url, key, served.model)
                 await evaluated(loaded, brain, files / "warm-up")
                 await server.forget()
-                ours = await evaluated(loaded, brain, files / "run")
+                ours, traces = await evaluated(loaded, brain, files / "run")
                 print(ours, flush=True)
-                traces = [files / "run" / record.trace for record in read_results(files / "run") if record.trace]
-                conversations = recorded(map(Trace.load, traces), served.model)
+                conversations = recorded(traces, served.model)
                 bare = []
                 for at_once in options.at_once:
                     await server.forget()

@@ -67,10 +67,8 @@ async def test_the_questions_of_a_video_go_to_one_server(tmp_path: Path) -> None
 
 def test_several_servers_begin_with_more_and_may_have_more() -> None:
     clock = 0.0
-    limit = AdaptiveLimit.of_servers(3)
+    limit = AdaptiveLimit.of_servers(3, clock=lambda: clock)
     assert limit.now == 3 * FIRST
-    limit = AdaptiveLimit.of_servers(3)
-    limit._clock = lambda: clock  # type: ignore[method-assign]
     most = 0
     for _ in range(20_000):
         clock += 1 / limit.now  # each further question at once pays

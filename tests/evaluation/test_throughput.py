@@ -10,8 +10,6 @@ from evaluation.runs import ANSWER, brain_at, loaded, question, write_videos
 
 from tests.benchmarks.throughput import measure
 from tests.benchmarks.vllm_throughput import Server, evaluated, recorded, send_bare
-from videobrain import Trace
-from videobrain.evaluation.results import read_results
 from videobrain.testing import FakeServer
 
 pytestmark = pytest.mark.anyio
@@ -36,9 +34,8 @@ async def test_the_bare_client_sends_the_conversations_of_the_run(tmp_path: Path
     benchmark = loaded(tmp_path, write_videos(tmp_path), [question(number) for number in range(6)])
     with FakeServer(reply) as server:
         async with brain_at(server.base_url, tmp_path) as brain:
-            ours = await evaluated(benchmark, brain, tmp_path / "run")
+            ours, traces = await evaluated(benchmark, brain, tmp_path / "run")
         sent = server.requests
-        traces = [Trace.load(tmp_path / "run" / (record.trace or "")) for record in read_results(tmp_path / "run")]
         conversations = recorded(traces, "fake-model")
         bare = await send_bare(Server(server.base_url, "none", "fake-model"), conversations, 2)
         again = server.requests[len(sent) :]
