@@ -55,7 +55,8 @@ class VideoBrain:
         model: ``openai:NAME``, ``vllm:ID_OR_DIR``, ``local:ID_OR_DIR``, ``tiny`` (the bundled model), or a `ChatModel`
             (which its maker closes). By default ``VIDEOBRAIN_MODEL``, else the one model of the server at `base_url`
             or ``OPENAI_BASE_URL``, else ``tiny``, with a warning.
-        base_url: Address of an OpenAI-compatible server.
+        base_url: Address of an OpenAI-compatible server, or several addresses of one model, which share the requests:
+            a list, or a text with commas between them.
         api_key: Its key; by default ``OPENAI_API_KEY``.
         tools: What the model may do, or names of tools; by default `uniform_sample` and `clip_sample`, and
             `search_subtitles` where the question has subtitles.
@@ -74,7 +75,7 @@ class VideoBrain:
         self,
         model: str | ChatModel | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         api_key: str | None = None,
         tools: Sequence[Tool[Any] | str] | None = None,
         encoder: str | FrameEncoder | None = None,

@@ -42,7 +42,7 @@ Model = Annotated[
     ),
 ]
 BaseUrl = Annotated[
-    str | None, typer.Option(help="Address of an OpenAI-compatible server. [default: $OPENAI_BASE_URL]")
+    str | None, typer.Option(help="Address of an OpenAI-compatible server, or several. [default: $OPENAI_BASE_URL]")
 ]
 Encoder = Annotated[str | None, typer.Option(help="open_clip model of the frame index. [default: $VIDEOBRAIN_ENCODER]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -197,6 +197,16 @@ async def _model(spec: str | None, base_url: str | None, settings: Settings) -> 
         )
     finally:
         await model.aclose()
+    silent = [server for server in model.servers if server.problem]
+    if silent:
+        answering = len(model.servers) - len(silent)
+        return Finding(
+            subject="model",
+            state="error",
+            text=f"{capacity.model} answers at {answering} of {len(model.servers)} servers. "
+            + " ".join(server.problem for server in silent),
+            advice="The others take its share. Is each of them running, and is its address right?",
+        )
     length = f"context of {capacity.max_model_len} tokens" if capacity.max_model_len else "context unknown"
     return Finding(
         subject="model",

@@ -37,6 +37,8 @@ class Reached(NamedTuple):
     """Name of the prompts that it is asked with."""
     encoder: str
     """Name of the frame encoder that searches use."""
+    servers: int = 1
+    """How many servers share its requests."""
 
 
 class Resources:
@@ -92,8 +94,8 @@ class Resources:
             ModelError: It cannot be reached or started.
         """
         model = await self.model()
-        await model.capacity()
-        return Reached(model.name, model.profile.prompts, self.encoder(model.profile.encoder).name)
+        servers = (await model.capacity()).servers
+        return Reached(model.name, model.profile.prompts, self.encoder(model.profile.encoder).name, servers)
 
     def encoder(self, own: str | None) -> SharedEncoder:
         """What embeds frames: what the user chose, else the model's `own` encoder, else the default of the settings."""

@@ -41,7 +41,7 @@ def evaluate(
         ),
     ] = None,
     base_url: Annotated[
-        str | None, typer.Option(help="Address of an OpenAI-compatible server. [default: $OPENAI_BASE_URL]")
+        str | None, typer.Option(help="Address of an OpenAI-compatible server, or several. [default: $OPENAI_BASE_URL]")
     ] = None,
     encoder: Annotated[
         str | None, typer.Option(help="open_clip model of the frame index. [default: $VIDEOBRAIN_ENCODER]")

@@ -56,6 +56,11 @@ class AdaptiveLimit:
         """A number that never changes."""
         return cls(number, least=number, most=number)
 
+    @classmethod
+    def of_servers(cls, servers: int, *, clock: Callable[[], float] = time.monotonic) -> AdaptiveLimit:
+        """For so many servers, which share what is asked."""
+        return cls(servers * FIRST, most=servers * MOST, clock=clock)
+
     def replied(self) -> None:
         """A reply came in."""
         self._replies += 1

@@ -110,7 +110,7 @@ async def evaluate(
             await anyio.to_thread.run_sync(run.__enter__)
             if concurrency == "auto":
                 local = reached.model.startswith(_LOCAL)
-                at_once = AdaptiveLimit.fixed(_LOCAL_AT_ONCE) if local else AdaptiveLimit()
+                at_once = AdaptiveLimit.fixed(_LOCAL_AT_ONCE) if local else AdaptiveLimit.of_servers(reached.servers)
             else:
                 at_once = AdaptiveLimit.fixed(concurrency)
             batch = _Batch(

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
+from pydantic import BaseModel, ValidationError
 
 from videobrain.errors import ConfigurationError, InvalidReplyError, ModelConnectionError, ModelTimeoutError
 from videobrain.models.failures import ServerWords, read_error_body
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 OPENAI_URL = "https://api.openai.com/v1"
 _CONNECT_SECONDS = 10.0
@@ -36,19 +38,23 @@ class Endpoint:
     """Sends requests through the openai package, without its retries.
 
     Args:
-        base_url: By default ``OPENAI_BASE_URL``.
+        base_url: Its address; None: OpenAI's own.
         api_key: By default ``OPENAI_API_KEY``.
         request_seconds: Time that one request may take.
+        one_of_several: Whether errors have to tell it from others.
 
     Raises:
         ConfigurationError: The address or the key cannot be one.
     """
 
-    def __init__(self, base_url: str | None, api_key: str | None, *, request_seconds: float) -> None:
-        self.base_url = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or None)
+    def __init__(
+        self, base_url: str | None, api_key: str | None, *, request_seconds: float, one_of_several: bool = False
+    ) -> None:
+        self.base_url = _checked_url(base_url or None)
         self._api_key = _checked_key(api_key or os.environ.get("OPENAI_API_KEY") or None)
         self.has_key = self._api_key is not None
         self._request_seconds = request_seconds
+        self._one_of_several = one_of_several
         self._lock = threading.Lock()
         self._clients: dict[asyncio.AbstractEventLoop, AsyncOpenAI] = {}
 
@@ -57,6 +63,11 @@ class Endpoint:
         """The address for people, without the query, which may hold a secret."""
         parts = urlsplit(self.base_url or OPENAI_URL)
         return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+    @property
+    def called(self) -> str:
+        """What errors about its answers call it."""
+        return f"The server {self.shown_url}" if self._one_of_several else "The server"
 
     def __repr__(self) -> str:
         return f"Endpoint({self.shown_url!r})"
@@ -132,6 +143,18 @@ class Endpoint:
         begins = self.scrub(read_error_body(body)).message[:200]
         said = f'{message}; it begins "{begins}".' if begins else f"{message}{'' if body else ' (nothing came)'}."
         return PassingFailure(InvalidReplyError, said, hint=_URL_HINT)
+
+    def parsed(self, kind: type[M], answer: bytes, what: str) -> M:
+        """The answer to a request, read.
+
+        Raises:
+            PassingFailure: It is something else.
+        """
+        try:
+            return kind.model_validate_json(answer)
+        except ValidationError:
+            failure = self.garbage(f"{self.called}'s answer is no {what}", answer)
+        raise failure
 
     async def _guarded(self, send: Callable[[], Awaitable[T]], refusal: Refusal) -> T:
         """Await one request within its time-out; whatever goes wrong becomes one of our errors.

@@ -121,6 +121,7 @@ def from_response(
     *,
     model: str,
     served: Sequence[str] | None = None,
+    server: str = "The server",
 ) -> ModelError | PassingFailure:
     """What an HTTP error means.
 
@@ -130,11 +131,12 @@ def from_response(
         headers: The response's headers.
         model: Name that was asked for.
         served: Names that the server serves, where known.
+        server: What it is called.
 
     Returns:
         A `PassingFailure` where another try may succeed, else the error for the caller.
     """
-    said = f'The server answered {status}: "{words.message}"' if words.message else f"The server answered {status}."
+    said = f'{server} answered {status}: "{words.message}"' if words.message else f"{server} answered {status}."
     told: dict[str, Any] = {"status": status, "server_message": words.message}
     if status == 429 and _QUOTA.search(words.everything):
         return RateLimitError(said, hint="The account's quota is used up; waiting does not help.", **told)

@@ -58,7 +58,10 @@ class ModelCapacity(BaseModel):
     root: str | None = None
     """What the name stands for, such as the directory of the weights, where a server says so."""
     address: str | None = None
-    """Where the model is served, without secrets; None in this process and for a server of our own."""
+    """Where the model is served, without secrets. None in this process, for a server of our own, and for several
+    servers that say what the name stands for: which of them replies makes no difference."""
+    servers: int = 1
+    """How many servers share the requests."""
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from videobrain.errors import ConfigurationError, InputError
@@ -22,7 +23,7 @@ _FORMS = (
 def resolve_model(
     spec: str | ChatModel | None = None,
     *,
-    base_url: str | None = None,
+    base_url: str | Sequence[str] | None = None,
     api_key: str | None = None,
     settings: Settings | None = None,
 ) -> ChatModel:
@@ -34,7 +35,7 @@ def resolve_model(
 
     Args:
         spec: ``openai:NAME``, ``vllm:ID_OR_DIR``, ``local:ID_OR_DIR``, ``tiny``, or a model, which is given back.
-        base_url: Server of ``openai:`` models.
+        base_url: Server of ``openai:`` models, or several of one model: a list, or a text with commas between them.
         api_key: Its API key.
         settings: By default those of the environment.
 
@@ -49,7 +50,7 @@ def resolve_model(
     return CachedModel(model, settings=settings) if settings.reply_cache else model
 
 
-def _resolved(spec: str, base_url: str | None, api_key: str | None, settings: Settings) -> ChatModel:
+def _resolved(spec: str, base_url: str | Sequence[str] | None, api_key: str | None, settings: Settings) -> ChatModel:
     if not spec:
         return _unnamed(base_url, api_key, settings)
     kind, name = _parts(spec)
@@ -71,7 +72,7 @@ def _resolved(spec: str, base_url: str | None, api_key: str | None, settings: Se
     return LocalModel(name, settings=settings)
 
 
-def is_configured(spec: str | None, *, base_url: str | None = None, settings: Settings) -> bool:
+def is_configured(spec: str | None, *, base_url: str | Sequence[str] | None = None, settings: Settings) -> bool:
     """Whether a model is chosen, or the choice is begun by a server or a key; else the bundled model is used."""
     return bool(
         (spec or settings.model or "").strip()
@@ -120,7 +121,7 @@ def _bundled(settings: Settings) -> ChatModel:
     return LocalModel(str(directory), settings=settings, name=BUNDLED)
 
 
-def _unnamed(base_url: str | None, api_key: str | None, settings: Settings) -> ChatModel:
+def _unnamed(base_url: str | Sequence[str] | None, api_key: str | None, settings: Settings) -> ChatModel:
     if base_url or os.environ.get("OPENAI_BASE_URL"):
         return OpenAIModel(None, base_url=base_url, api_key=api_key, settings=settings)
     if api_key or os.environ.get("OPENAI_API_KEY"):

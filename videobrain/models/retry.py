@@ -27,6 +27,9 @@ class PassingFailure(Exception):
     """One try failed for a reason that may pass. It never leaves this package.
 
     It carries no cause: the openai package's exceptions hold the request, and with it the API key.
+
+    Attributes:
+        elsewhere: Another server is there that can be asked at once.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class PassingFailure(Exception):
         self.status = status
         self.server_message = server_message
         self.retry_after_seconds = retry_after_seconds
+        self.elsewhere = False
 
     def error(self, remark: str) -> ModelError:
         """The error for the caller once it is not tried again; `remark` says why not."""
@@ -107,20 +111,20 @@ async def with_retries(
     """
     started = policy.clock()
     bound = policy.seconds if seconds_left is None else min(policy.seconds, seconds_left)
-    tries = 0
+    tries = 1
     while True:
-        tries += 1
         try:
             return await attempt()
         except PassingFailure as caught:
             failure = caught
-        delay = policy.delay_seconds(tries, failure.retry_after_seconds)
+        # A server that did not fail yet is no second try: neither waited for nor counted.
+        delay = 0.0 if failure.elsewhere else policy.delay_seconds(tries, failure.retry_after_seconds)
         made = "Tried once" if tries == 1 else f"Tried {tries} times"
-        if tries > policy.retries:
+        if tries > policy.retries and not failure.elsewhere:
             error = failure.error(f"{made}.")
             break
         if policy.clock() - started + delay > bound:
-            asked = failure.retry_after_seconds
+            asked = None if failure.elsewhere else failure.retry_after_seconds
             wish = f", and the server asks to wait {asked:g} s" if asked else ""
             error = failure.error(f"{made}; no time is left for another try ({bound:g} s in all{wish}).")
             break
@@ -130,4 +134,5 @@ async def with_retries(
         if on_retry is not None:
             on_retry(event)
         await policy.sleep(delay)
+        tries += not failure.elsewhere
     raise error  # outside the except clause, so that it drags no context along

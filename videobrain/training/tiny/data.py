@@ -69,8 +69,8 @@ _INITIAL_FRAMES = ((100, (2, 4, 8, 16)), (math.inf, (4, 8, 16, 16)))
 """Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
 _CONCLUDED = ((50, (1, 2, 4)), (math.inf, (2, 4, 8, 16)))
 """Frames of conclusions, by the number of the batch: whether one frame tells is learnt sooner than which of many."""
-_CONCLUSIONS = 4
-"""Conclusions beside every batch with pictures, lest they be forgotten."""
+_BESIDE, _CONCLUSIONS = 4, 6
+"""Every so many batches with pictures have so many conclusions beside them, lest those be forgotten."""
 _TOKENS_OF_A_FRAME = 60
 """Tokens of a sequence without pictures that count as one frame in a batch."""
 _COPIED = ((400, (3, 6)), (650, (4, 14)), (math.inf, (8, 40)))
@@ -348,7 +348,7 @@ class Batches:
         parts = min(self.parts, len(examples))
         cuts = [len(examples) * part // parts for part in range(parts + 1)]
         cut = [examples[begin:end] for begin, end in pairwise(cuts)]
-        if any(example.frames for example in examples):
+        if number % _BESIDE == 0 and any(len(example.frames) for example in examples):
             cut.append([self.maker.conclusion(rng) for _ in range(_CONCLUSIONS)])
         return tuple(map(self.maker.batch, cut))
 

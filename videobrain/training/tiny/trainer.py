@@ -55,7 +55,7 @@ CURRICULUM: tuple[VlmStage, ...] = (
     VlmStage("conclusions", steps=300, frames=50, learning_rate=1e-3, last_share=0.5, parts=3),
     VlmStage("captions", steps=400, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("lookup", steps=400, frames=96, learning_rate=1e-3, last_share=0.5),
-    VlmStage("trajectories", steps=900, frames=80, learning_rate=1e-3, last_share=0.02, parts=3),
+    VlmStage("trajectories", steps=560, frames=80, learning_rate=1e-3, last_share=0.02, parts=3),
 )
 
 
