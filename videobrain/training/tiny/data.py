@@ -44,7 +44,7 @@ from videobrain.video.frame import Frame, Pixels
 from videobrain.world import COLOURS, SHAPES, FrameState, Split, World, WorldQuestion, caption, draw_state, still
 from videobrain.world.scenario import Background
 from videobrain.world.stills import still_question
-from videobrain.world.templates import BackgroundAt
+from videobrain.world.templates import BackgroundAt, Template
 from videobrain.world.vocabulary import FRAME_SIDE, WORDS
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class ExampleMaker:
         self.pad_token: int = self._tokenizer.pad_token_id
 
     def copied(self, rng: random.Random, number: int = sys.maxsize) -> Example:
-        """Words, and the same again, half of the time in pieces of any order: after a word comes what came after it before.
+        """Words, and the same again, often in pieces of any order: after a word comes what came after it before.
 
         Args:
             rng: Chance.
@@ -250,7 +250,7 @@ class ExampleMaker:
         """Which sampled tokens follow from the words before them: all but those of what a frame shows."""
         told = np.array(tokens.sampled)
         begin, noting, digit = 0, False, False
-        for place in np.flatnonzero(told):
+        for place in np.flatnonzero(told).tolist():
             token = tokens.input_ids[place]
             if token == self._thinking:
                 begin, noting = place, True

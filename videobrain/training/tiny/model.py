@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _GRID = FRAME_PIXELS // PATCH_PIXELS
 FRAME_TOKENS = (_GRID // MERGE) ** 2
 _IGNORED = -100
+_ROPE_THETA = 5_000_000.0
+"""As in the large models: half of a head turns so slowly that a whole conversation is within its reach."""
 _GAIN = 1.5
 """Of the norms of queries and keys at first: with 1, a head 32 wide could not single out one token of hundreds."""
 
@@ -78,7 +80,7 @@ def make_tiny_model(processor: Any, shape: TinyShape | None = None, *, seed: int
             "max_position_embeddings": CONTEXT_TOKENS,
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 5_000_000.0,  # as in the large ones: half of a head stays the same over a whole conversation
+                "rope_theta": _ROPE_THETA,
                 "mrope_section": [6, 5, 5],
                 "mrope_interleaved": True,
             },
