@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Literal
 
 import anyio.to_thread
 
@@ -13,13 +14,15 @@ from videobrain.brain import VideoBrain
 from videobrain.errors import ConfigurationError, InputError
 from videobrain.evaluation.batch import Batch, named
 from videobrain.evaluation.benchmarks import LoadedBenchmark
-from videobrain.evaluation.executor import About, Concurrency, LocalExecutor
+from videobrain.evaluation.executor import About, Concurrency, Executor, LocalExecutor
 from videobrain.evaluation.judge import Judge
 from videobrain.evaluation.progress import Progress
+from videobrain.evaluation.ray_executor import RayCluster, RayExecutor
 from videobrain.evaluation.results import RunDirectory
 from videobrain.evaluation.sample import Sample
 from videobrain.evaluation.scores import Scores, score_run
 from videobrain.evaluation.shards import Shard
+from videobrain.recipe import recipe_of
 
 MAX_ERRORS = 50
 
@@ -37,6 +40,7 @@ async def evaluate(
     keep_frames: bool = False,
     subtitles: bool = True,
     judge: Judge | None = None,
+    executor: Literal["local", "ray"] | RayCluster = "local",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Scores:
     """Ask every question of a benchmark whose video is there, and keep what comes of it in a directory.
@@ -49,7 +53,8 @@ async def evaluate(
 
     Args:
         benchmark: The questions.
-        brain: Who is asked, and how; it is entered for the time of the run where it is not yet.
+        brain: Who is asked, and how; it is entered for the time of the run where it is not yet. A cluster needs one
+            that is made of names and numbers alone (`recipe_of`), and does not enter it.
         out: Directory of the run. One that is there must have been made with the same model, strategy and settings.
         limit: Only so many questions, the first ones whose video is there.
         shard: A part of the videos, such as ``2/4``; see `merge_runs`.
@@ -61,6 +66,9 @@ async def evaluate(
             its record has a warning.
         judge: Judges the answers in words, once all questions are finished and the model is given back, since both may
             need the same device. Verdicts are kept as the answers are; a later start judges what has none.
+        executor: Where the questions are asked. ``local`` is this process. ``ray`` is a Ray cluster, whose workers each
+            make a `VideoBrain` like this one and take whole videos; a `RayCluster` says how many and of what size.
+            What is kept is the same, and a run may go on with the other one.
         on_progress: Called on the event loop at the beginning and after each finished question; must be quick.
 
     Returns:
@@ -69,8 +77,9 @@ async def evaluate(
     Raises:
         EvaluationStoppedError: Too many questions failed, an error holds for all of them, the judge cannot be reached,
             or the results cannot be written. What is finished is kept.
-        ConfigurationError: An argument cannot be used, the directory holds another run, another process works there, or
-            verdicts of several judges are there and no judge is given.
+        ConfigurationError: An argument cannot be used, the directory holds another run, another process works there,
+            verdicts of several judges are there and no judge is given, or the cluster cannot be reached or used.
+        MissingDependencyError: A cluster is wanted, and Ray is not installed.
         InputError: No question's video is there, or the results are damaged.
         ModelError: The model cannot be reached.
     """
@@ -82,7 +91,7 @@ async def evaluate(
     samples = _chosen(benchmark, limit, part)
     about = About(benchmark.benchmark.name, benchmark.split, subtitles, keep_frames)
     async with AsyncExitStack() as written:
-        async with LocalExecutor(brain, about, concurrency=concurrency) as place:
+        async with _place(executor, brain, about, concurrency, samples) as place:
             ready = await place.reach()
             manifest = ready.manifest.model_copy(
                 update={"shard": str(part) if part else None, "questions": len(samples)}
@@ -110,6 +119,23 @@ async def evaluate(
             missing_questions=batch.tally.missing_questions,
         )
     )
+
+
+def _place(
+    executor: Literal["local", "ray"] | RayCluster,
+    brain: VideoBrain,
+    about: About,
+    concurrency: Concurrency,
+    samples: list[Sample],
+) -> Executor:
+    """Where the questions are asked."""
+    if executor == "local":
+        return LocalExecutor(brain, about, concurrency=concurrency)
+    if isinstance(executor, str) and executor != "ray":
+        raise ConfigurationError(f"There is no executor {executor!r}.", hint="Known are local and ray.")
+    cluster = RayCluster() if isinstance(executor, str) else executor
+    videos = len({sample.video for sample in samples})
+    return RayExecutor(recipe_of(brain), about, concurrency=concurrency, cluster=cluster, videos=videos)
 
 
 def _chosen(benchmark: LoadedBenchmark, limit: int | None, shard: Shard | None) -> list[Sample]:
