@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import sys
 from collections.abc import Iterator
@@ -32,8 +31,10 @@ PATIENT = {
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_health_check_timeout_ms": "100000",
     "RAY_prestart_worker_first_driver": "0",
+    "RAY_AUTH_MODE": "disabled",
 }
-"""Of Ray, on a machine that is busy with other things."""
+"""Of Ray, on a machine that is busy with other things. It would keep a token in the home directory, which commands of
+these tests have their own of."""
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,7 @@ def cluster() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patched:
         # What workers get from their machine: the key, and the package that is beside these tests.
         patched.setenv("OPENAI_API_KEY", "none")
-        # The token is one of this test: Ray would keep one in the home directory, which commands have their own of.
-        access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)}
-        for name, value in (PATIENT | access).items():
+        for name, value in PATIENT.items():
             patched.setenv(name, value)
         patched.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -240,14 +239,13 @@ async def test_a_driver_that_is_killed_or_interrupted_is_followed_by_one_that_do
     bench: Bench, cluster: str
 ) -> None:
     command = Command(bench.home, bench.videos)
-    access = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
     command_line = ["--executor", "ray", "--workers", "2", "--concurrency", "3"]
     await bench.run("whole", executor="local", limit=12)
     bench.answers.asked.clear()
     run = bench.home / "run"
     for target, number in ((3, signal.SIGKILL), (7, signal.SIGINT)):
         with FakeServer(bench.answers) as server:
-            process = command.start(*command.evaluation(server, "run", *command_line), RAY_ADDRESS=cluster, **access)
+            process = command.start(*command.evaluation(server, "run", *command_line), RAY_ADDRESS=cluster, **PATIENT)
             with process, bench.answers.held(after=4):
                 wait_for(target, run, process)
                 os.kill(process.pid, number)
