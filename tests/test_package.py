@@ -24,6 +24,7 @@ HEAVY = (
     "openai",
     "av",
     "vllm",
+    "ray",
 )
 
 FLOORS = [
@@ -36,7 +37,7 @@ FLOORS = [
     {"tools"},
     {"agent"},
     {"report"},
-    {"resources", "asked"},
+    {"resources", "asked", "recipe"},
     {"brain"},
     {"evaluation"},
     {"testing", "display", "doctor", "training"},

@@ -27,6 +27,7 @@
     │       ├── ContextLengthError
     │       └── ImageLimitError
     ├── LimitExceeded              a limit was reached and `on_limit="raise"`; carries the partial answer
+    ├── WorkerDiedError            the process on a cluster that was asked a question of an evaluation
     └── EvaluationStoppedError     a batch was stopped: too many errors, or its results cannot be written
 
 Each message names the thing and the cause; `hint` is the next step for the reader and is part of `str(error)`.
@@ -212,6 +213,10 @@ class LimitExceeded(VideoBrainError):
         super().__init__(message, hint=hint)
         self.limit = limit
         self.partial = partial
+
+
+class WorkerDiedError(VideoBrainError):
+    """The process on a cluster that was asked a question of an evaluation died, and so did the next one."""
 
 
 class EvaluationStoppedError(VideoBrainError):

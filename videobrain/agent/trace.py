@@ -71,6 +71,10 @@ class Trace:
             file.writelines(line.encode() + b"\n" for line in self._lines())
         return path
 
+    def dump(self) -> bytes:
+        """What stands in the file that `save` writes."""
+        return b"".join(line.encode() + b"\n" for line in self._lines())
+
     def _lines(self) -> Iterator[str]:
         yield json.dumps({"kind": "videobrain_trace", "format": FORMAT_VERSION})
         written: set[str] = set()

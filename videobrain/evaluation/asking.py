@@ -63,9 +63,6 @@ async def ask_sample(
     Raises:
         VideoBrainError: One of `HOPELESS`.
     """
-    done: Predicted | None = None
-    failure: Exception | None = None
-    trace: Trace | None = None
     warnings: list[str] = []
     events: list[Event] = []
 
@@ -92,20 +89,10 @@ async def ask_sample(
     except Exception as error:  # a bug in a tool of the user's own too: it must not end the others
         if not isinstance(error, VideoBrainError):
             _LOGGER.exception("question %r failed", sample.key)
-        failure = error
         trace = error.trace if isinstance(error, VideoBrainError) else None
-    about: dict[str, Any] = {
-        "sample": sample,
-        "benchmark": manifest.benchmark,
-        "model": manifest.model,
-        "strategy": manifest.strategy,
-        "settings": manifest.settings_digest,
-    }
-    if done is None:
-        said = well_formed(f"{type(failure).__name__}: {failure}")
-        return Finished(Record(**about, error=said), trace or _recorded(events), failure)
+        return Finished(failed_record(sample, manifest, error), trace or _recorded(events), error)
     record = Record(
-        **about,
+        **_of(sample, manifest),
         prediction=_in_whole_video(sample, done.prediction),
         stop_reason=done.answer.stop_reason,
         seen_seconds=tuple(shown.timestamp_seconds + _begins(sample) for shown in done.answer.evidence),
@@ -113,6 +100,22 @@ async def ask_sample(
         warnings=tuple(dict.fromkeys([*warnings, *(said for answer in done.answers for said in answer.warnings)])),
     )
     return Finished(record, done.answer.trace, None)
+
+
+def failed_record(sample: Sample, manifest: Manifest, error: Exception) -> Record:
+    """The record of a question that ended with an error."""
+    return Record(**_of(sample, manifest), error=well_formed(f"{type(error).__name__}: {error}"))
+
+
+def _of(sample: Sample, manifest: Manifest) -> dict[str, Any]:
+    """What every record of a run says."""
+    return {
+        "sample": sample,
+        "benchmark": manifest.benchmark,
+        "model": manifest.model,
+        "strategy": manifest.strategy,
+        "settings": manifest.settings_digest,
+    }
 
 
 def _in_whole_video(sample: Sample, prediction: Prediction) -> Prediction:

@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from videobrain.brain import VideoBrain
+    from videobrain.evaluation.ray_session import RayCluster
     from videobrain.evaluation.scores import Scores
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
@@ -66,6 +67,15 @@ def evaluate(
     judge_base_url: Annotated[
         str | None, typer.Option(help="Address of the judge's server. [default: $OPENAI_BASE_URL]")
     ] = None,
+    executor: Annotated[
+        str, typer.Option(metavar="local|ray", help="Ask in this process, or on a Ray cluster ($RAY_ADDRESS).")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on the cluster. [default: one a machine, or one a GPU]")
+    ] = None,
+    worker_gpus: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of each of them. [default: 1 where the cluster has any]")
+    ] = None,
     no_subtitles: Annotated[
         bool, typer.Option("--no-subtitles", help="Ask without the subtitles that questions have.")
     ] = False,
@@ -82,6 +92,10 @@ def evaluate(
         raise typer.BadParameter("give a BENCHMARK with --data and --out, or --list")
     if judge is None and judge_base_url is not None:
         raise typer.BadParameter("it is the address of a --judge, and none is given", param_hint="--judge-base-url")
+    if executor not in ("local", "ray"):
+        raise typer.BadParameter(f"{executor!r} is neither local nor ray", param_hint="--executor")
+    if executor == "local" and (workers is not None or worker_gpus is not None):
+        raise typer.BadParameter("workers are those of --executor ray", param_hint="--workers, --worker-gpus")
     given: dict[str, Any] = {
         "turns": max_turns,
         "frames": max_frames,
@@ -113,6 +127,7 @@ def evaluate(
         max_errors=max_errors or None,
         retry_errors=retry_errors,
         keep_frames=keep_frames,
+        executor=_executor(executor, workers, worker_gpus),
     )
     _show(scores, as_json)
     if scores.total.questions and scores.total.errors == scores.total.questions:
@@ -218,6 +233,12 @@ def _concurrency(text: str) -> int | Literal["auto"]:
     if not text.isdecimal() or int(text) < 1:
         raise typer.BadParameter(f"{text!r} is neither a number of questions nor auto", param_hint="--concurrency")
     return int(text)
+
+
+def _executor(name: str, workers: int | None, gpus: float | None) -> Literal["local"] | RayCluster:
+    from videobrain.evaluation.ray_session import RayCluster
+
+    return RayCluster(workers=workers, gpus=gpus) if name == "ray" else "local"
 
 
 def _fail(error: Exception) -> NoReturn:

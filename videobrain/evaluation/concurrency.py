@@ -57,9 +57,11 @@ class AdaptiveLimit:
         return cls(number, least=number, most=number)
 
     @classmethod
-    def of_servers(cls, servers: int, *, clock: Callable[[], float] = time.monotonic) -> AdaptiveLimit:
-        """For so many servers, which share what is asked."""
-        return cls(servers * FIRST, most=servers * MOST, clock=clock)
+    def of_servers(
+        cls, servers: int, *, workers: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> AdaptiveLimit:
+        """For so many servers, which share what is asked, by so many processes, none of which is to be idle."""
+        return cls(max(servers * FIRST, workers), most=max(servers * MOST, workers * FIRST), clock=clock)
 
     def replied(self) -> None:
         """A reply came in."""

@@ -20,7 +20,6 @@ from typing import Self
 import filelock
 from pydantic import ValidationError
 
-from videobrain.agent import Trace
 from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError
 from videobrain.evaluation.lines import JsonLines
 from videobrain.evaluation.manifest import Manifest, key_of
@@ -82,13 +81,11 @@ class RunDirectory:
     Args:
         path: The directory; it is made where it is missing.
         manifest: What the run is to be. A run that is there must be the same.
-        keep_frames: Whether traces keep the frames' bytes.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, *, keep_frames: bool = False) -> None:
+    def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
-        self._keep_frames = keep_frames
         # Entered in a thread and left in another: the lock must not belong to either.
         self._lock = filelock.FileLock(path / _LOCK, timeout=0, thread_local=False)
         # A task that is cancelled leaves its thread writing: closing waits for it.
@@ -155,8 +152,12 @@ class RunDirectory:
         """Everything that is there, one record in memory at a time."""
         return self._results.read()
 
-    def write(self, record: Record, trace: Trace | None) -> Record:
+    def write(self, record: Record, trace: bytes | None) -> Record:
         """Write a finished question, first its trace; returns the record as it was written.
+
+        Args:
+            record: The question.
+            trace: What is to stand in the file of its trace (`Trace.dump`).
 
         Raises:
             EvaluationStoppedError: It cannot be written.
@@ -164,7 +165,8 @@ class RunDirectory:
         with self._busy, _stopped_where_it_cannot_be_written(self.path):
             if trace is not None:
                 name = f"{TRACES}/{key_of(record)}.jsonl"
-                (trace if self._keep_frames else trace.without_frames()).save(self.path / name)
+                with whole_file(self.path / name) as file:
+                    file.write(trace)
                 record = record.model_copy(update={"trace": name})
             self._results.append(record)
         return record
