@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from videobrain import errors
+import videobrain.errors
 from videobrain.brain import VideoBrain
 from videobrain.errors import VideoBrainError
 from videobrain.evaluation.asking import HOPELESS
@@ -41,7 +41,7 @@ class Refusal(NamedTuple):
 
     def error(self) -> VideoBrainError:
         """The error again."""
-        kind = getattr(errors, self.kind, None)
+        kind = getattr(videobrain.errors, self.kind, None)
         if not (isinstance(kind, type) and issubclass(kind, VideoBrainError)):
             return VideoBrainError(f"{self.kind}: {self.message}", hint=self.hint)
         return kind(self.message, hint=self.hint)
