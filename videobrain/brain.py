@@ -22,20 +22,17 @@ from videobrain.asked import Asked
 from videobrain.blocking import LoopThread
 from videobrain.errors import (
     ConfigurationError,
-    EncoderUnavailableError,
-    InputError,
     LimitExceeded,
     VideoBrainError,
-    VideoError,
 )
 from videobrain.index import FrameEncoder, FrameHit, FrameIndex
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, resolve_model
 from videobrain.models.resolve import own_encoder
-from videobrain.resources import Reached, Resources
+from videobrain.resources import Reached, Resources, search_for_tools
 from videobrain.result import Answer, Clip, Outcome, Question, SubtitleSource, VideoSource
 from videobrain.settings import Settings
-from videobrain.tools import SearchFrames, Tool, ToolError, ToolRetry, resolve_tools, tools_for
+from videobrain.tools import Tool, resolve_tools, tools_for
 
 _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -426,7 +423,7 @@ class VideoBrain:
             tools=tools_for(self.tools, named=self._tools_named, subtitles=bool(subtitles)),
             limits=asked.limits or self.limits,
             settings=self.settings,
-            search=_search_for_tools(index),
+            search=search_for_tools(index),
             subtitles=subtitles,
         )
         async with resources.warming(opened, index) as start_warming:
@@ -464,20 +461,6 @@ def _drop_frames(error: Exception) -> None:
     while link is not None:
         traceback.clear_frames(link.__traceback__)
         link = link.__cause__ or link.__context__
-
-
-def _search_for_tools(index: Callable[[], FrameIndex]) -> SearchFrames:
-    async def search(query: str, *, k: int, start_frame: int, end_frame: int | None) -> list[FrameHit]:
-        try:
-            return await index().search(query, k=k, start_frame=start_frame, end_frame=end_frame)
-        except EncoderUnavailableError as error:
-            raise ToolError(f"The frame encoder cannot be loaded: {error}", withdraw=True) from error
-        except VideoError:
-            raise
-        except InputError as error:  # the model's words or range, handed on by a tool that did not look at them
-            raise ToolRetry(str(error)) from error
-
-    return search
 
 
 async def _each(questions: Iterable[Question]) -> AsyncIterator[Question]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from videobrain.agent import Strategy, resolve_strategy
 from videobrain.errors import ConfigurationError
 from videobrain.limits import Limits
 from videobrain.models.resolve import is_configured
+from videobrain.models.servers import addresses
 from videobrain.settings import Settings
 from videobrain.tools import Tool
 from videobrain.tools.registry import find_tool
@@ -64,7 +64,7 @@ def recipe_of(brain: VideoBrain) -> Recipe:
         )
     return Recipe(
         model=model,
-        base_url=_joined(brain._base_url) or _address((model or settings.model or "").strip()),
+        base_url=_addresses(brain._base_url, (model or settings.model or "").strip()),
         tools=tuple(_name_of_tool(tool) for tool in brain.tools) if brain._tools_named else None,
         encoder=encoder,
         strategy=_name_of_strategy(brain.strategy),
@@ -73,13 +73,11 @@ def recipe_of(brain: VideoBrain) -> Recipe:
     )
 
 
-def _joined(base_url: str | Sequence[str] | None) -> str | None:
-    return base_url if base_url is None or isinstance(base_url, str) else ",".join(base_url)
-
-
-def _address(spec: str) -> str | None:
-    """The server that the environment of this process names, for a model that is on one."""
-    return os.environ.get("OPENAI_BASE_URL") or None if not spec or spec.startswith("openai:") else None
+def _addresses(base_url: str | Sequence[str] | None, spec: str) -> str | None:
+    """The servers that are meant here: those that the environment names too, for a model that is on one."""
+    if not base_url and spec and not spec.startswith("openai:"):
+        return None
+    return ",".join(url for url in addresses(base_url) if url) or None
 
 
 def _name_of_tool(tool: Tool[Any]) -> str:

@@ -13,10 +13,11 @@ from weakref import WeakValueDictionary
 import anyio
 import anyio.to_thread
 
-from videobrain.errors import VideoBrainError
-from videobrain.index import FrameEncoder, FrameIndex, IndexStore, Library, OpenClipEncoder, SharedEncoder
+from videobrain.errors import EncoderUnavailableError, InputError, VideoBrainError, VideoError
+from videobrain.index import FrameEncoder, FrameHit, FrameIndex, IndexStore, Library, OpenClipEncoder, SharedEncoder
 from videobrain.models import ChatModel
 from videobrain.settings import Settings
+from videobrain.tools import SearchFrames, ToolError, ToolRetry
 from videobrain.video import Video, VideoPool
 
 _LOGGER = logging.getLogger(__name__)
@@ -192,3 +193,19 @@ class _Warming:
     def __init__(self) -> None:
         self.runs = 0
         self.task: asyncio.Task[None] | None = None
+
+
+def search_for_tools(index: Callable[[], FrameIndex]) -> SearchFrames:
+    """What tools search with: errors that are the model's own, or mean that there is no search, are told to it."""
+
+    async def search(query: str, *, k: int, start_frame: int, end_frame: int | None) -> list[FrameHit]:
+        try:
+            return await index().search(query, k=k, start_frame=start_frame, end_frame=end_frame)
+        except EncoderUnavailableError as error:
+            raise ToolError(f"The frame encoder cannot be loaded: {error}", withdraw=True) from error
+        except VideoError:
+            raise
+        except InputError as error:  # the model's words or range, handed on by a tool that did not look at them
+            raise ToolRetry(str(error)) from error
+
+    return search

@@ -18,7 +18,7 @@ from videobrain import Settings, VideoBrain
 from videobrain.agent import Trace
 from videobrain.errors import ConfigurationError, EvaluationStoppedError, MissingDependencyError
 from videobrain.evaluation.progress import Progress
-from videobrain.evaluation.ray_executor import RayCluster
+from videobrain.evaluation.ray_session import RayCluster
 from videobrain.evaluation.results import read_manifest, read_results
 from videobrain.evaluation.runner import evaluate
 from videobrain.evaluation.scores import Scores

@@ -30,8 +30,6 @@ _CLOSE_SECONDS = 5.0
 """Time that workers have to free what they hold, such as a model server of their own, before they are ended."""
 _LOGGER = logging.getLogger(__name__)
 
-__all__ = ["RayCluster", "RayExecutor"]
-
 
 class RayExecutor:
     """Questions are asked by processes on a cluster, all those on one video by the same one.

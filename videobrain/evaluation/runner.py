@@ -17,7 +17,8 @@ from videobrain.evaluation.benchmarks import LoadedBenchmark
 from videobrain.evaluation.executor import About, Concurrency, Executor, LocalExecutor
 from videobrain.evaluation.judge import Judge
 from videobrain.evaluation.progress import Progress
-from videobrain.evaluation.ray_executor import RayCluster, RayExecutor
+from videobrain.evaluation.ray_executor import RayExecutor
+from videobrain.evaluation.ray_session import RayCluster
 from videobrain.evaluation.results import RunDirectory
 from videobrain.evaluation.sample import Sample
 from videobrain.evaluation.scores import Scores, score_run

@@ -195,10 +195,6 @@ def _remarks(scores: Scores) -> list[str]:
     return remarks
 
 
-def _questions(count: int) -> str:
-    return counted(count, "question")
-
-
 def _count(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 

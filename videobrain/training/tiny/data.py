@@ -122,11 +122,11 @@ class ExampleMaker:
         self._tokenizer = processor.tokenizer
         self._tokenize = ConversationTokenizer(processor)
         self._split = split
-        ids = self._tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
+        to_ids = self._tokenizer.convert_tokens_to_ids
+        ids = to_ids(["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"])
         self._image = [ids[0], *[ids[1]] * self._tokenize.image_tokens(128, 128), ids[2]]
         self._tokens = range(self._tokenizer.vocab_size)
-        self._words = [ids[0] for ids in map(self._ids, (f" {word}" for word in WORDS)) if len(ids) == 1]
-        to_ids = self._tokenizer.convert_tokens_to_ids
+        self._words = [one[0] for one in map(self._ids, (f" {word}" for word in WORDS)) if len(one) == 1]
         self._thinking, self._asked, self._digit = to_ids(["<thinking>", "?", "Ġdigit"])
         self._linking = set(to_ids([",Ġ", ".", f"Ġ{YES}"]))
         self._concluding = set(to_ids(["ĠSo", "So", "ĠNot", "Not", "Look"]))
@@ -142,7 +142,7 @@ class ExampleMaker:
             rng: Chance.
             number: Of the batch; by default a late one.
         """
-        least, most = next(counts for end, counts in _COPIED if number < end)
+        least, most = _counts(_COPIED, number)
         tokens = self._tokens if number >= _ANY_TOKEN and rng.random() < 0.5 else self._words
         words = rng.sample(tokens, k=rng.randint(least, most))
         piece = rng.randint(2, 6)
@@ -156,15 +156,16 @@ class ExampleMaker:
 
     def judged(self, rng: random.Random) -> Example:
         """What is looked for and notes, each of which tells it or not: ``a ring? 3 a red star, 5 a blue ring yes``."""
-        template = still_question(rng, [(0, still(rng, self._split))])
-        while not template.prompt():
-            template = still_question(rng, [(0, still(rng, self._split))])
+        while not (template := still_question(rng, [(0, still(rng, self._split))])).prompt():
+            pass
         by_number: dict[int, FrameState] = {}
+        tells: dict[int, bool] = {}
         for number in _numbers(rng, rng.randint(1, _JUDGED)):
             wanted = rng.random() < _TELLING
             for _ in range(_TRIES):
                 by_number[number] = still(rng, self._split)
-                if wanted == (template.read([(number, by_number[number])]) is not None):
+                tells[number] = template.read([(number, by_number[number])]) is not None
+                if tells[number] == wanted:
                     break
         ids = []
         if rng.random() < 0.5:  # behind the question, whose words are like those of the notes too
@@ -174,10 +175,10 @@ class ExampleMaker:
         ids += self._ids(f"<thinking>{asked(template.prompt())} ")
         sampled = [False] * len(ids)
         for number, state in by_number.items():
-            tells = template.read([(number, state)]) is not None
-            note, verdict, end = (self._ids(text) for text in (f"{number} {content(state)}", f" {YES}", ", "))
-            ids += note + (verdict if tells else []) + end
-            sampled += [False] * len(note) + ([True] * len(verdict) if tells else []) + [not tells] * len(end)
+            note, end = self._ids(f"{number} {content(state)}"), self._ids(", ")
+            verdict = self._ids(f" {YES}") if tells[number] else []
+            ids += note + verdict + end
+            sampled += [False] * len(note) + [True] * len(verdict) + [not verdict] * len(end)
         return Example(np.array(ids), np.array(sampled), [])
 
     def captions(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
@@ -348,25 +349,25 @@ class Batches:
         parts = min(self.parts, len(examples))
         cuts = [len(examples) * part // parts for part in range(parts + 1)]
         cut = [examples[begin:end] for begin, end in pairwise(cuts)]
-        if number % _BESIDE == 0 and any(len(example.frames) for example in examples):
+        if number % _BESIDE == 0 and any(example.frames for example in examples):
             cut.append([self.maker.conclusion(rng) for _ in range(_CONCLUSIONS)])
         return tuple(map(self.maker.batch, cut))
 
     def _maker(self, number: int, rng: random.Random, backgrounds: Sequence[int]) -> Callable[[], list[Example]]:
         maker = self.maker
         match self.stage:
-            case "captions":
-                return lambda: [maker.captions(rng, 8, backgrounds)]
-            case "lookup":
-                count = rng.choice(_counts(_LOOKUP_FRAMES, number))  # of one length, so that little is padded
-                kinds = (maker.lookup, maker.search) if number >= _ASKED_FROM else (maker.lookup,)
-                return lambda: [rng.choice(kinds)(rng, count, backgrounds)]
             case "copying":
                 return lambda: [maker.copied(rng, number)]
             case "judging":
                 return lambda: [maker.judged(rng)]
             case "conclusions":
                 return lambda: [maker.conclusion(rng, number), maker.judged(rng), maker.judged(rng)]
+            case "captions":
+                return lambda: [maker.captions(rng, 8, backgrounds)]
+            case "lookup":
+                count = rng.choice(_counts(_LOOKUP_FRAMES, number))  # of one length, so that little is padded
+                kinds = (maker.lookup, maker.search) if number >= _ASKED_FROM else (maker.lookup,)
+                return lambda: [rng.choice(kinds)(rng, count, backgrounds)]
             case "trajectories":
                 counts = _counts(_INITIAL_FRAMES, number)
 

@@ -120,8 +120,8 @@ def make_tiny_model(processor: Any, shape: TinyShape | None = None, *, seed: int
 def _attend_to_alike(model: Any) -> None:
     """Let one query head of each key head begin with the key's own weights, so that a token attends to its like.
 
-    Whether a word was there before, and what stood beside it, is what looking up and comparing come down to. From
-    random weights thousands of steps pass before a head does that (mimetic initialization, arXiv:2305.09828).
+    Whether a word was there before, and what stood beside it, is what looking up and comparing come down to. Heads of
+    random weights do not get there within a thousand steps (mimetic initialization, arXiv:2305.09828).
     """
     import torch
 
