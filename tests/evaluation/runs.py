@@ -14,8 +14,12 @@ from typing import Any
 
 from videobrain import Settings, VideoBrain
 from videobrain.evaluation.benchmarks import LoadedBenchmark, load_benchmark
+from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.record import Record
-from videobrain.testing import Fault, make_video
+from videobrain.evaluation.results import read_results
+from videobrain.evaluation.runner import evaluate
+from videobrain.evaluation.scores import Scores
+from videobrain.testing import FakeServer, Fault, make_video
 
 ANSWER = "<thinking>The frames suffice.</thinking>\n<answer>{}</answer>"
 VIDEOS = ("a.mp4", "b.mp4", "c.mp4")
@@ -110,3 +114,27 @@ def essence(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
         assert record.sample.key not in found, "a question stands there twice"
         found[record.sample.key] = record.model_dump(mode="json", exclude={"usage": {"seconds"}})
     return found
+
+
+class Bench:
+    """Questions with a directory of their own, asked of a server with these answers."""
+
+    def __init__(self, home: Path, videos: Path) -> None:
+        self.home = home
+        self.videos = videos
+        self.rows = [question(number) for number in range(12)]
+        self.answers = Answers()
+        self.moments: list[Progress] = []
+
+    def brain(self, base_url: str, **how: Any) -> VideoBrain:
+        return brain_at(base_url, self.home, **how)
+
+    async def run(self, out: str = "run", *, how: dict[str, Any] | None = None, **given: Any) -> Scores:
+        benchmark = loaded(self.home, self.videos, self.rows)
+        given = {"on_progress": self.moments.append, **given}
+        with FakeServer(self.answers) as server:
+            async with self.brain(server.base_url, **(how or {})) as brain:
+                return await evaluate(benchmark, brain, self.home / out, **given)
+
+    def essence(self, out: str = "run") -> dict[str, dict[str, Any]]:
+        return essence(read_results(self.home / out))

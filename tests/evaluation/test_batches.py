@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from evaluation.runs import ANSWER, VIDEOS, Answers, brain_at, essence, loaded, question, write_videos
+from evaluation.runs import ANSWER, VIDEOS, Answers, Bench, brain_at, loaded, question, write_videos
 
 from tests.evaluation.test_results import full_disk
 from videobrain import Settings, VideoBrain
@@ -40,27 +40,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_videos(tmp_path_factory.mktemp("videos"))
-
-
-class Bench:
-    """Questions with a directory of their own, asked of a server with these answers."""
-
-    def __init__(self, home: Path, videos: Path) -> None:
-        self.home = home
-        self.videos = videos
-        self.rows = [question(number) for number in range(12)]
-        self.answers = Answers()
-        self.moments: list[Progress] = []
-
-    async def run(self, out: str = "run", *, how: dict[str, Any] | None = None, **given: Any) -> Scores:
-        benchmark = loaded(self.home, self.videos, self.rows)
-        given = {"on_progress": self.moments.append, **given}
-        with FakeServer(self.answers) as server:
-            async with brain_at(server.base_url, self.home, **(how or {})) as brain:
-                return await evaluate(benchmark, brain, self.home / out, **given)
-
-    def essence(self, out: str = "run") -> dict[str, dict[str, Any]]:
-        return essence(read_results(self.home / out))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation.runs import VIDEOS, Answers, essence, loaded, question, write_videos
+from evaluation.runs import VIDEOS, Answers, Bench, write_videos
 
 from tests.evaluation.test_eval_command import SECONDS, Command, wait_for
 from videobrain import Settings, VideoBrain
@@ -20,7 +20,6 @@ from videobrain.errors import ConfigurationError, EvaluationStoppedError, Missin
 from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.ray_session import RayCluster
 from videobrain.evaluation.results import read_manifest, read_results
-from videobrain.evaluation.runner import evaluate
 from videobrain.evaluation.scores import Scores
 from videobrain.testing import FakeServer, Fault
 
@@ -60,25 +59,15 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_videos(tmp_path_factory.mktemp("videos"))
 
 
-class Bench:
-    """Questions with a directory of their own, asked of a server with these answers."""
+class ClusterBench(Bench):
+    """Questions that are asked on the cluster."""
 
-    def __init__(self, home: Path, videos: Path) -> None:
-        self.home = home
-        self.videos = videos
-        self.answers = Answers()
-        self.moments: list[Progress] = []
+    def brain(self, base_url: str, **how: Any) -> VideoBrain:
+        settings = Settings(decoder="pyav", cache_dir=self.home / "cache", warm_index=False, retries=2)
+        return VideoBrain("openai:fake-model", base_url=base_url, settings=settings, **how)  # the key is not sent
 
     async def run(self, out: str = "run", *, how: dict[str, Any] | None = None, **given: Any) -> Scores:
-        benchmark = loaded(self.home, self.videos, [question(number) for number in range(12)])
-        settings = Settings(decoder="pyav", cache_dir=self.home / "cache", warm_index=False, retries=2)
-        given = {"executor": TWO, "on_progress": self.moments.append, **given}
-        with FakeServer(self.answers) as server:
-            brain = VideoBrain("openai:fake-model", base_url=server.base_url, settings=settings, **(how or {}))
-            return await evaluate(benchmark, brain, self.home / out, **given)
-
-    def essence(self, out: str = "run") -> dict[str, dict[str, Any]]:
-        return essence(read_results(self.home / out))
+        return await super().run(out, how=how, **{"executor": TWO, **given})
 
     def holders(self, number: int) -> set[int]:
         """Processes that have the video of a question open: it stays open for the next question."""
@@ -94,22 +83,22 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(tmp_path: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterBench:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    return Bench(tmp_path, videos)
+    return ClusterBench(tmp_path, videos)
 
 
 # --- What is missing: before there is a cluster -----------------------------------------------------------------------
 
 
-async def test_without_ray_the_extra_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_ray_the_extra_is_named(bench: ClusterBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"Ray is not installed.*pip install 'videobrain\[ray\]'"):
         await bench.run(executor="ray")
     assert (bench.answers.asked, (bench.home / "run").exists()) == ([], False)
 
 
-async def test_a_cluster_that_is_not_there(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cluster_that_is_not_there(bench: ClusterBench, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     assert not ray.is_initialized()
@@ -135,7 +124,7 @@ def test_a_command_starts_a_cluster_of_its_own(tmp_path: Path, videos: Path) -> 
 # --- On two workers --------------------------------------------------------------------------------------------------
 
 
-async def test_a_run_equals_a_local_one_and_each_video_has_one_worker(bench: Bench, cluster: str) -> None:
+async def test_a_run_equals_a_local_one_and_each_video_has_one_worker(bench: ClusterBench, cluster: str) -> None:
     held: dict[int, set[int]] = {}
 
     def look(progress: Progress) -> None:
@@ -165,7 +154,7 @@ async def test_a_run_equals_a_local_one_and_each_video_has_one_worker(bench: Ben
     assert bench.answers.times == {**dict.fromkeys(range(12), 2), 5: 4, 1: 4}
 
 
-async def test_what_ends_a_run(bench: Bench, cluster: str) -> None:
+async def test_what_ends_a_run(bench: ClusterBench, cluster: str) -> None:
     bench.answers.faults = {number: [Fault.status(400, "out of paper")] for number in range(12)}
     with pytest.raises(
         EvaluationStoppedError, match=r'3 x RequestRejectedError: The server answered 400: "out of paper"'
@@ -186,7 +175,9 @@ async def test_what_ends_a_run(bench: Bench, cluster: str) -> None:
     assert not (bench.home / "other").exists()
 
 
-async def test_a_server_that_refuses_for_load_is_asked_less_and_frames_are_kept(bench: Bench, cluster: str) -> None:
+async def test_a_server_that_refuses_for_load_is_asked_less_and_frames_are_kept(
+    bench: ClusterBench, cluster: str
+) -> None:
     bench.answers = Answers({number: [Fault.rate_limit(0.01)] for number in (0, 3)}, seconds=0.1)
     await bench.run(keep_frames=True)
     assert bench.moments[0].concurrency == 4
@@ -197,7 +188,7 @@ async def test_a_server_that_refuses_for_load_is_asked_less_and_frames_are_kept(
     assert all(frame.jpeg for frame in trace.frames().values())
 
 
-async def test_a_worker_that_is_killed_loses_nothing(bench: Bench, cluster: str) -> None:
+async def test_a_worker_that_is_killed_loses_nothing(bench: ClusterBench, cluster: str) -> None:
     await bench.run("whole", executor="local")
     bench.answers = Answers(seconds=0.2)
     killed: set[int] = set()
@@ -215,7 +206,7 @@ async def test_a_worker_that_is_killed_loses_nothing(bench: Bench, cluster: str)
     assert len(bench.answers.asked) <= 12 + 4  # what was under way there is asked again, and nothing else
 
 
-async def test_a_question_that_kills_its_workers_is_an_error_of_its_own(bench: Bench, cluster: str) -> None:
+async def test_a_question_that_kills_its_workers_is_an_error_of_its_own(bench: ClusterBench, cluster: str) -> None:
     class Deadly(Answers):
         alive = True
 
@@ -236,7 +227,7 @@ async def test_a_question_that_kills_its_workers_is_an_error_of_its_own(bench: B
 
 
 async def test_a_driver_that_is_killed_or_interrupted_is_followed_by_one_that_does_the_rest(
-    bench: Bench, cluster: str
+    bench: ClusterBench, cluster: str
 ) -> None:
     command = Command(bench.home, bench.videos)
     command_line = ["--executor", "ray", "--workers", "2", "--concurrency", "3"]
