@@ -134,27 +134,8 @@ class Trace:
         Raises:
             TraceError: A message differs from the recorded one, or the trace holds no episode.
         """
-        recorded: list[Message] = []
-        replayed: list[Message] = []
-        episode: Episode | None = None
-        for event in self.events:
-            match event:
-                case EpisodeStarted():
-                    if episode is not None:
-                        replayed += episode.messages
-                    episode = Episode(event.config, check_answer=check_answer)
-                    step: object = episode.start(self._initial_frames(len(recorded)))
-                case MessageAdded():
-                    recorded.append(event.message)
-                case ReplyReceived(in_episode=True) if episode is not None and isinstance(step, AskModel):
-                    step = episode.reply(event.reply, time_low=event.time_low)
-                case ToolFinished(in_episode=True) if episode is not None and isinstance(step, CallTool):
-                    step = episode.observe(event.outcome, time_low=event.time_low)
-                case _:
-                    pass
-        if episode is None:
-            raise TraceError("The trace holds no episode to replay.")
-        replayed += episode.messages
+        recorded = [event.message for event in self.events if isinstance(event, MessageAdded)]
+        replayed = [message for episode in self.episodes(check_answer=check_answer) for message in episode.messages]
         for position, (old, new) in enumerate(zip(recorded, replayed, strict=False)):
             if old != new:
                 raise TraceError(
@@ -164,6 +145,35 @@ class Trace:
         if len(recorded) != len(replayed):
             raise TraceError(f"The trace has {len(recorded)} messages, its replay {len(replayed)}.")
         return replayed
+
+    def episodes(self, *, check_answer: CheckAnswer | None = None) -> list[Episode]:
+        """The run's Episodes, driven anew with the recorded replies and tool outcomes; most strategies play one.
+
+        Args:
+            check_answer: As for `replay`.
+
+        Raises:
+            TraceError: The trace holds no episode.
+        """
+        episodes: list[Episode] = []
+        messages = 0
+        for event in self.events:
+            match event:
+                case EpisodeStarted():
+                    episode = Episode(event.config, check_answer=check_answer)
+                    episodes.append(episode)
+                    step: object = episode.start(self._initial_frames(messages))
+                case MessageAdded():
+                    messages += 1
+                case ReplyReceived(in_episode=True) if episodes and isinstance(step, AskModel):
+                    step = episode.reply(event.reply, time_low=event.time_low)
+                case ToolFinished(in_episode=True) if episodes and isinstance(step, CallTool):
+                    step = episode.observe(event.outcome, time_low=event.time_low)
+                case _:
+                    pass
+        if not episodes:
+            raise TraceError("The trace holds no episode to replay.")
+        return episodes
 
     def _initial_frames(self, messages_before: int) -> tuple[EncodedFrame, ...]:
         """Frames of the first user message of the episode that begins after `messages_before` messages."""

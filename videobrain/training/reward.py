@@ -1,0 +1,189 @@
+"""What a rollout is worth: named terms with weights and gates. The default is the paper's behaviour-aware reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from videobrain.errors import ConfigurationError, InputError
+from videobrain.evaluation.metrics.overlap import overlap
+from videobrain.evaluation.verdict import CORRECT_FROM
+from videobrain.training.rollout import Rollout
+from videobrain.training.sample import QuestionClass
+
+Measure = Callable[[Rollout], float]
+"""Looks at a rollout and gives a number; any plain function may be a term."""
+Gate = Callable[[Rollout], bool]
+
+FORMAT_WEIGHT = 0.05
+
+
+def is_valid(rollout: Rollout) -> bool:
+    """The gate of the paper: whether the rollout kept to every format rule."""
+    return rollout.valid
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a reward."""
+
+    name: str
+    measure: Measure
+    weight: float = 1.0
+    gate: Gate | None = None
+    """Where it says no, the term counts 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a rollout is worth, and why."""
+
+    total: float
+    terms: Mapping[str, float]
+    """What each term adds, its weight included; their sum is the total."""
+
+
+@dataclass(frozen=True)
+class Reward:
+    """The sum of weighted terms, or 0 where the gate says no.
+
+        reward = behaviour_aware().plus(Term("frames", frames_shown, weight=-0.001))
+        reward(Rollout.of(answer.trace, sample, accuracy=1.0)).total
+
+    Raises:
+        ConfigurationError: Two terms have one name.
+    """
+
+    terms: tuple[Term, ...]
+    gate: Gate | None = is_valid
+
+    def __post_init__(self) -> None:
+        names = [term.name for term in self.terms]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigurationError(f"The reward has several terms {twice[0]!r}.", hint="Name each term differently.")
+
+    def __call__(self, rollout: Rollout) -> Worth:
+        """What a rollout is worth.
+
+        Raises:
+            InputError: A term needs what the sample does not have, such as its class.
+        """
+        closed = self.gate is not None and not self.gate(rollout)
+        parts = {term.name: 0.0 if closed else _value(term, rollout) for term in self.terms}
+        return Worth(sum(parts.values()), parts)
+
+    def plus(self, *terms: Term) -> Reward:
+        """The same reward with further terms."""
+        return Reward((*self.terms, *terms), self.gate)
+
+    def without(self, *names: str) -> Reward:
+        """The same reward without the terms of these names.
+
+        Raises:
+            ConfigurationError: There is no such term.
+        """
+        if unknown := sorted(set(names) - {term.name for term in self.terms}):
+            known = ", ".join(term.name for term in self.terms)
+            raise ConfigurationError(f"The reward has no term {unknown[0]!r}.", hint=f"Its terms: {known}.")
+        return Reward(tuple(term for term in self.terms if term.name not in names), self.gate)
+
+
+def _value(term: Term, rollout: Rollout) -> float:
+    if term.gate is not None and not term.gate(rollout):
+        return 0.0
+    return term.weight * term.measure(rollout)
+
+
+def behaviour_aware(*, correct_from: float = CORRECT_FROM) -> Reward:
+    """The reward of VideoBrain (arXiv 2602.04094): format 0.05, accuracy up to 1, behaviour up to 0.5.
+
+    An invalid rollout totals 0; the most is 1.55.
+
+    Args:
+        correct_from: Accuracy from which an answer counts as correct for the behaviour. A judge that never says
+            exactly 1 would otherwise switch that term off.
+    """
+    return Reward(
+        (
+            Term("format", lambda rollout: 1.0, FORMAT_WEIGHT),
+            Term("accuracy", accuracy),
+            Term("behaviour", lambda rollout: behaviour_of(rollout, correct_from=correct_from)),
+        )
+    )
+
+
+# --- Measures --------------------------------------------------------------------------------------------------------
+
+
+def accuracy(rollout: Rollout) -> float:
+    """How right the answer is, from 0 to 1."""
+    return rollout.accuracy
+
+
+def behaviour(question_class: QuestionClass, *, correct: bool, used_tool: bool) -> float:
+    """The paper's table of behaviour.
+
+    | class | correct, no tool | correct, tool used | wrong, tool used | wrong, no tool |
+    |---|---|---|---|---|
+    | Direct | 0.5 | 0 | 0 | 0 |
+    | Adaptive | 0.5 | 0.5 | 0 | 0 |
+    | Active | 0 | 0.5 | 0.2 | 0 |
+    """
+    match question_class:
+        case "Direct":
+            return 0.5 if correct and not used_tool else 0.0
+        case "Adaptive":
+            return 0.5 if correct else 0.0
+        case "Active":
+            return (0.5 if correct else 0.2) if used_tool else 0.0
+
+
+def behaviour_of(rollout: Rollout, *, correct_from: float = CORRECT_FROM) -> float:
+    """The `behaviour` of a rollout, from 0 to 0.5.
+
+    Raises:
+        InputError: Its sample is not classified.
+    """
+    question_class = rollout.sample.question_class
+    if question_class is None:
+        raise InputError(
+            f"The sample {rollout.sample.key!r} has no class, which the reward of behaviour needs.",
+            hint="Classify the samples first (videobrain train classify), or leave that term out.",
+        )
+    return behaviour(question_class, correct=rollout.accuracy >= correct_from, used_tool=rollout.used_tool)
+
+
+def evidence_recall(rollout: Rollout) -> float:
+    """Share of the true spans of which at least one shown frame lies within, from 0 to 1; 0 where none is known."""
+    spans = rollout.sample.spans
+    times = [shown.timestamp_seconds for shown in rollout.evidence]
+    seen = sum(any(start <= time < end for time in times) for start, end in spans)
+    return seen / len(spans) if spans else 0.0
+
+
+def evidence_iou(rollout: Rollout) -> float:
+    """IoU of the interval of the last tool call that named one with the true spans, from 0 to 1; 0 without any."""
+    looked = [look.interval for look in rollout.looks if look.interval is not None]
+    return overlap(looked[-1:], rollout.sample.spans).iou if looked and rollout.sample.spans else 0.0
+
+
+def relevance(rollout: Rollout) -> float:
+    """How much of what each call newly showed lies in the true spans: the mean over the calls, from 0 to 1."""
+    spans = rollout.sample.spans
+    shares = [
+        sum(any(start <= time < end for start, end in spans) for time in look.new) / len(look.new) if look.new else 0.0
+        for look in rollout.looks
+    ]
+    return sum(shares) / len(shares) if shares else 0.0
+
+
+def repetition(rollout: Rollout) -> float:
+    """Share of the frames of all calls that showed nothing new, from 0 to 1. Give it a negative weight."""
+    again = sum(look.again for look in rollout.looks)
+    given = again + sum(len(look.new) for look in rollout.looks)
+    return again / given if given else 0.0
+
+
+def frames_shown(rollout: Rollout) -> float:
+    """Frames that were shown, the initial ones included. Give it a small negative weight: a cost per frame."""
+    return float(rollout.usage.frames)
