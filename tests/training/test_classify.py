@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.evaluation.runs import VIDEOS, write_videos
 from tests.training.samples import COLOURS, models, sample, settings
+from videobrain.cli import app
 from videobrain.errors import ConfigurationError, InputError
 from videobrain.evaluation.benchmarks import load_benchmark
 from videobrain.evaluation.lines import JsonLines
@@ -245,3 +247,37 @@ async def test_what_cannot_be_classified(tmp_path: Path, fields: Any, how: Any, 
         await classify([sample(0, tmp_path)] * 2, "openai:a", "openai:b", tmp_path / "out")
     with pytest.raises(InputError, match="There are no samples"):
         await classify([], "openai:a", "openai:b", tmp_path / "out")
+
+
+# --- The commands ----------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_go_from_questions_to_lessons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_videos(tmp_path)
+    write_samples(tmp_path / "questions.jsonl", [sample(number, folder) for number in range(6)])
+    knowers = {"student": Knower(STUDENT), "teacher": Knower(TEACHER)}
+    monkeypatch.setenv("VIDEOBRAIN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    run = CliRunner()
+    with FakeServer(lambda body: knowers[body["model"]](body), models=tuple(knowers)) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        given = ["--data", str(tmp_path / "questions.jsonl"), "--out", str(tmp_path / "classes")]
+        models = ["--student", "openai:student", "--teacher", "openai:teacher", "--teacher-base-url", server.base_url]
+        done = run.invoke(app, ["train", "classify", "plain", *given, *models])
+        assert done.exit_code == 0, done.output
+        assert "| Direct | 1 | 16.7% |" in done.stdout
+        assert "student-initial" in done.stderr
+        again = run.invoke(app, ["train", "classify", "plain", *given, *models, "--json", "--quiet"])
+        assert json.loads(again.stdout) == {"Direct": 1, "Adaptive": 2, "Active": 1, "dropped": 2, "open": 0}
+        assert again.stderr == ""
+        lessons = [str(tmp_path / "classes" / SAMPLES_FILE), "--out", str(tmp_path / "lessons")]
+        done = run.invoke(app, ["train", "trajectories", *lessons, "--teacher", "openai:teacher", "--per-sample", "2"])
+        assert done.exit_code == 0, done.output
+        # The teacher answers the questions of words that it knows with tools (q3) at once: no lesson about looking.
+        assert "no tool used" in done.stdout
+        wrong = run.invoke(app, ["train", "trajectories", *lessons, "--teacher", "openai:teacher", "--keep", "some"])
+        assert wrong.exit_code == 2
+        same = ["--temperature", "0", "--teacher", "openai:teacher"]
+        refused = run.invoke(app, ["train", "trajectories", lessons[0], "--out", str(tmp_path / "other"), *same])
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("error: Several conversations about one question would all be the same")
