@@ -18,7 +18,7 @@ from videobrain.cli import app
 from videobrain.errors import ConfigurationError, InputError
 from videobrain.evaluation.benchmarks import load_benchmark
 from videobrain.evaluation.lines import JsonLines
-from videobrain.testing import Fault
+from videobrain.testing import FakeServer, Fault
 from videobrain.training.classification import Classified, Label, Round, Votes, always, classify_votes, majority
 from videobrain.training.classify import CLASSES_FILE, REPORT_FILE, SAMPLES_FILE, ClassifiedSample, classify
 from videobrain.training.rounds import Asking, copy_of
