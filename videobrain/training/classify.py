@@ -20,7 +20,7 @@ from videobrain.result import Usage
 from videobrain.settings import Settings
 from videobrain.training.classification import Classified, Label, Round, Votes, classify_votes
 from videobrain.training.rounds import Asking, Copy, Rounds, check_samples, copy_of
-from videobrain.training.sample import TrainingSample, write_samples
+from videobrain.training.sample import CLASSES, TrainingSample, write_samples
 
 VOTES = 3
 CLASSES_FILE, SAMPLES_FILE, REPORT_FILE, RUNS = "classes.jsonl", "samples.jsonl", "report.md", "runs"
@@ -160,10 +160,10 @@ def _classified(sample: TrainingSample, copies: dict[Round, list[Copy]]) -> Clas
     found = classify_votes(votes)
     if not isinstance(found, Classified):
         raise AssertionError(f"round {found} was not asked")
-    label = found.label
+    question_class = next((name for name in CLASSES if name == found.label), None)
     return ClassifiedSample(
-        sample=sample if label in ("dropped", "open") else sample.of_class(label),
-        label=label,
+        sample=sample if question_class is None else sample.of_class(question_class),
+        label=found.label,
         reason=found.reason,
         votes=votes,
         usage=sum((copy.record.usage for each in copies.values() for copy in each), Usage()),

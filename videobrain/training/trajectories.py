@@ -159,9 +159,9 @@ def _select(
     rejected: list[Rejected] = []
     surplus = 0
     for sample in samples:
-        good = []
-        for judged in _judged(place, sample, copies[sample.key]):
-            (rejected if isinstance(judged, Rejected) else good).append(judged)  # type: ignore[arg-type]
+        judged = list(_judged(place, sample, copies[sample.key]))
+        rejected += [each for each in judged if isinstance(each, Rejected)]
+        good = [each for each in judged if isinstance(each, Trajectory)]
         good.sort(key=lambda each: (each.usage.frames, each.usage.turns, each.usage.output_tokens))
         chosen = good[:1] if keep == "best" else good
         surplus += len(good) - len(chosen)
