@@ -19,6 +19,7 @@ import typer
 
 from videobrain.evaluation.cli import register as register_evaluation
 from videobrain.training.cli import register as register_training
+from videobrain.training.preparation_cli import register as register_preparation
 
 if TYPE_CHECKING:
     from videobrain.agent import Trace
@@ -33,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-train = typer.Typer(help="Make models from nothing, and teach models to look.", no_args_is_help=True)
+train = typer.Typer(help="Teach models to look where it helps, or make one from nothing.", no_args_is_help=True)
 app.add_typer(train, name="train")
 
 Model = Annotated[
@@ -378,6 +379,7 @@ def tiny(
 
 register_evaluation(app)
 register_training(train)
+register_preparation(train)
 
 
 @app.callback(invoke_without_command=True)

@@ -12,6 +12,7 @@ from videobrain import Settings, VideoBrain
 from videobrain.models import ChatReply, NativeToolCall
 from videobrain.testing import ScriptedModel, make_video
 from videobrain.training.sample import TrainingSample
+from videobrain.training.trajectories import Trajectory
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 
@@ -52,8 +53,8 @@ async def record(directory: Path, *, native: bool = False) -> Path:
             answer = await brain.ask(video, question)
         answer.trace.save(directory / "run" / f"{number}.jsonl")
         sample = TrainingSample(key=f"colour-{number}", video=str(video), question=question, task="open", answer=colour)
-        line = {"sample": sample.model_dump(mode="json"), "trace": f"run/{number}.jsonl", "usage": {}}
-        lines.append(json.dumps(line) + "\n")
+        line = Trajectory(sample=sample, trace=f"run/{number}.jsonl", usage=answer.usage)
+        lines.append(line.model_dump_json() + "\n")
     path = directory / "trajectories.jsonl"
     path.write_text("".join(lines), "utf-8")
     return path
