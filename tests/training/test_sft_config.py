@@ -15,7 +15,7 @@ from videobrain.errors import ConfigurationError, InputError, MissingDependencyE
 from videobrain.training.verl import overrides
 from videobrain.training.verl.config import configured
 from videobrain.training.verl.recipes import SFT_RECIPES
-from videobrain.training.verl.run import run_training
+from videobrain.training.verl.run import _clear, run_training
 from videobrain.training.verl.sft import SftConfig, run_sft
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,6 +168,18 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     done = run_training(made, name="sft")  # would start verl, which is not here
     assert (done.step, done.checkpoint) == (4, made.out / "checkpoints" / "global_step_4")
     assert not (made.out / "logs").exists()
+
+
+def test_checkpoints_of_killed_starts_are_cleared(tmp_path: Path) -> None:
+    made = begun(tmp_path, step=6, steps=8)
+    for step in (2, 4, 6, 8):
+        (made.out / "checkpoints" / f"global_step_{step}").mkdir()
+    _clear(made.out, None)
+    assert sorted(path.name for path in (made.out / "checkpoints").glob("*_step_*")) == [
+        "global_step_2", "global_step_4", "global_step_6",
+    ]  # fmt: skip
+    _clear(made.out, 2)
+    assert sorted(path.name[-1] for path in (made.out / "checkpoints").glob("*_step_*")) == ["4", "6"]
 
 
 def test_without_verl_a_training_says_what_to_install(
