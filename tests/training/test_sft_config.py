@@ -207,7 +207,6 @@ def test_the_command_line_shows_what_would_run(tmp_path: Path) -> None:
     for part in (
         "optim.lr_warmup_steps_ratio=0.2",
         "optim.weight_decay=0.3",
-        "engine.model_dtype=bf16",
         "lora_rank=64",
     ):
         assert part in command

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
-import videobrain
 from videobrain.errors import ConfigurationError, MissingDependencyError
 from videobrain.training.verl.cpu import cpu_environment
 from videobrain.training.verl.launch import Launch
@@ -159,7 +158,7 @@ class TrainingConfig(BaseModel, ABC):
             "HYDRA_FULL_ERROR": "1",
             "TENSORBOARD_DIR": str(self.out / "tensorboard"),
         }
-        root = str(Path(videobrain.__file__).parent.parent)
+        root = str(Path(__file__).parents[3])
         if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
             # A checkout: verl's processes must find the same package, wherever they run.
             paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]

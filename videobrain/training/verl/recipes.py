@@ -21,8 +21,6 @@ class TrainingRecipe(NamedTuple):
     fields: Mapping[str, JsonValue]
 
 
-_BF16: dict[str, JsonValue] = {"engine.model_dtype": "bf16"}  # frozen weights need no more
-
 SFT_RECIPES: Mapping[str, TrainingRecipe] = MappingProxyType(
     {
         "paper": TrainingRecipe(
@@ -46,19 +44,17 @@ SFT_RECIPES: Mapping[str, TrainingRecipe] = MappingProxyType(
                 "batch_size": 32,
                 "learning_rate": 1e-4,
                 "max_tokens": 24576,
-                "verl": _BF16,
             },
         ),
         "lora-24gb": TrainingRecipe(
-            "adapters of Qwen3-VL-4B on one GPU of 24 GB, for trajectories of few or small frames",
+            "adapters of Qwen3-VL-2B on one GPU of 24 GB, for trajectories of few or small frames",
             {
-                "model": "Qwen/Qwen3-VL-4B-Instruct",
+                "model": "Qwen/Qwen3-VL-2B-Instruct",
                 "device": "cuda",
                 "lora_rank": 32,
                 "batch_size": 32,
                 "learning_rate": 1e-4,
                 "max_tokens": 8192,
-                "verl": _BF16,
             },
         ),
         "cpu": TrainingRecipe(
