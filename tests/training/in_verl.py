@@ -13,7 +13,10 @@ from typing import Any
 
 
 def batch(model: str, trajectories: str) -> dict[str, Any]:
-    """A batch as verl's trainer makes it, held against the tokenizer and the in-process model."""
+    """A batch as verl's trainer makes it, held against the tokenizer and the in-process model.
+
+    With the loss that the latter gives: over the sampled tokens alone.
+    """
     import torch
     from transformers import AutoModelForImageTextToText
     from verl.trainer.sft_trainer import create_sft_dataset
@@ -37,6 +40,7 @@ def batch(model: str, trajectories: str) -> dict[str, Any]:
     network = AutoModelForImageTextToText.from_pretrained(model)
     equal = {"ids": [], "mask": [], "pixels": [], "positions": []}
     sampled = []
+    nats, count = 0.0, 0
     for number in range(len(rows)):
         found = rows.conversation(number)
         wanted = ConversationTokenizer(engine.processor)(found.messages, tools=found.tools)
@@ -51,14 +55,20 @@ def batch(model: str, trajectories: str) -> dict[str, Any]:
             torch.equal(given["pixel_values"], seen["pixel_values"])
             and torch.equal(given["image_grid_thw"], seen["image_grid_thw"])
         )
+        kinds = (ids[None] == engine.processor.image_token_id).long()
+        with torch.no_grad():
+            logits = network(input_ids=ids[None], mm_token_type_ids=kinds, **given).logits[0]
+        told = torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
+        nats += float(told[mask[1:].bool()].sum())
+        count += int(mask.sum())
         positions, _ = network.model.get_rope_index(
             input_ids=ids[None],
-            mm_token_type_ids=(ids[None] == engine.processor.image_token_id).long(),
+            mm_token_type_ids=kinds,
             image_grid_thw=given["image_grid_thw"],
         )
         whole = torch.cat((torch.arange(len(ids))[None], positions[:, 0]))
         equal["positions"].append(torch.equal(held["position_ids"][number], whole))
-    return {"equal": equal, "sampled": sampled}
+    return {"equal": equal, "sampled": sampled, "loss": nats / count}
 
 
 def weights(before: str, after: str) -> dict[str, float]:

@@ -65,10 +65,15 @@ def steps(text: str) -> list[int]:
     return [int(line.split()[1]) for line in text.splitlines() if line.startswith("step ")]
 
 
-def test_the_batch_is_what_a_rollout_sees_and_samples(
-    start: Start, trajectories: Path, tiny_random_model: Path
-) -> None:
-    found = looked_at(start, "batch", tiny_random_model, trajectories)
+@pytest.fixture(scope="module")
+def batch(start: Start, trajectories: Path, tiny_random_model: Path) -> dict[str, Any]:
+    """What `in_verl.batch` found of the tiny random model."""
+    found: dict[str, Any] = looked_at(start, "batch", tiny_random_model, trajectories)
+    return found
+
+
+def test_the_batch_is_what_a_rollout_sees_and_samples(batch: dict[str, Any], trajectories: Path) -> None:
+    found = batch
     assert found["equal"] == {name: [True] * 6 for name in ("ids", "mask", "pixels", "positions")}
     replies = [
         "".join(
@@ -149,13 +154,15 @@ def _replies(model: Path, video: Path, cache: Path) -> None:
 
 
 def test_adapters_are_trained_and_merged(
-    start: Start, trajectories: Path, tiny_random_model: Path, tmp_path: Path
+    start: Start, batch: dict[str, Any], trajectories: Path, tiny_random_model: Path, tmp_path: Path
 ) -> None:
     out, model = tmp_path / "run", tmp_path / "model"
-    more = ("--steps", 2, "--lora-rank", 4, "--gpus", 2, "--validate-on", trajectories)
+    more = ("--batch-size", 6, "--steps", 2, "--lora-rank", 4, "--gpus", 2, "--validate-on", trajectories)
     done = finished(start(*sft(trajectories, tiny_random_model, out, *more)))
     assert steps(done.stderr)[-1] == 2
     assert "val_loss" in done.stderr
+    # Of all trajectories, before the first step: the mean over the sampled tokens and nothing else.
+    assert read_metrics(out / "metrics.jsonl")[0].metrics["train/loss"] == pytest.approx(batch["loss"], rel=1e-3)
     finished(start("-m", "videobrain", "train", "export", out / "checkpoints" / "global_step_2", "--out", model))
     moved = looked_at(start, "weights", tiny_random_model, model)
     changed = {name for name, distance in moved.items() if distance}
