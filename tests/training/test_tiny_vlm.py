@@ -40,10 +40,9 @@ from videobrain.training.tokens import ConversationTokenizer
 from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.video.frame import Frame
 from videobrain.world import WORDS, World
-from videobrain.world.vocabulary import PATTERNS
 
 SMALL = TinyShape(text_hidden=64, text_layers=1, text_heads=2, text_key_heads=1, text_inner=64, vision_hidden=32)
-NAMES = ("copying", "judging", "conclusions", "captions", "lookup", "trajectories", "polishing")
+NAMES = ("copying", "judging", "conclusions", "captions", "lookup", "trajectories")
 
 
 @pytest.fixture(scope="module")
@@ -357,18 +356,6 @@ def test_parts_of_a_batch_are_the_batch(processor: Any) -> None:
     assert sum(part.input_ids.numel() for part in parts) < whole.input_ids.numel()
 
 
-def test_a_batch_of_the_last_stage_says_the_background_of_every_frame_of_a_look_up(processor: Any) -> None:
-    batches = Batches(ExampleMaker(processor), "polishing", 24, 7)
-    backgrounds = {
-        number: processor.tokenizer.encode(f" on {pattern}", add_special_tokens=False)[-1]
-        for number, pattern in enumerate(PATTERNS)
-    }
-    for number in range(3):
-        *_, looked = batches[number]
-        said = sum(int((looked.labels == token).sum()) for token in backgrounds.values())
-        assert said >= len(looked.frames) == 16
-
-
 def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:
     model = make_tiny_model(processor, SMALL)
     sequence = (np.array([5, 6, 7]), np.array([False, True, True]))
@@ -394,7 +381,7 @@ async def test_stages_build_on_each_other(processor: Any, tmp_path: Path) -> Non
     assert [line["stage"] for line in lines] == [stage.name for stage in stages]
     assert {"loss", "accuracy", "steps_per_second"} <= lines[0].keys()
     trained = make_tiny_model(processor, SMALL)
-    load_weights(trained, tmp_path / "polishing" / "weights.safetensors")
+    load_weights(trained, tmp_path / "trajectories" / "weights.safetensors")
     target = save_tiny_model(trained, processor, tmp_path / "model")
     model = LocalModel(str(target))
     _, episode = finished(2)
@@ -442,7 +429,7 @@ def test_it_learns(tmp_path: Path) -> None:
     assert lines[-1]["loss"] < 0.75 * lines[0]["loss"]
 
 
-def test_the_curriculum_goes_from_copying_to_polishing() -> None:
+def test_the_curriculum_goes_from_copying_to_trajectories() -> None:
     assert [stage.name for stage in trainer.CURRICULUM] == list(NAMES)
 
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 Look = Callable[[int, FrameState], EncodedFrame]
 """The picture of a still, by the number it is given."""
-StageName = Literal["copying", "judging", "conclusions", "captions", "lookup", "trajectories", "polishing"]
+StageName = Literal["copying", "judging", "conclusions", "captions", "lookup", "trajectories"]
 
 _JPEG_QUALITIES = (40, 95)
 _BACKGROUNDS, _KEPT = 64, 16
@@ -91,9 +91,6 @@ _FEW = 4
 """Frames that a question about an interval mostly begins with, since none of them matters."""
 _OF_A_VIDEO = 2
 """Trajectories of one video: more of them would show the same pictures again."""
-_POLISHED = 16
-"""Frames of a look-up that says all backgrounds, which stands beside each batch of the last stage: conversations name
-so few of them that they are forgotten."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
 """Frames of single-shot prompts."""
 
@@ -198,16 +195,14 @@ class ExampleMaker:
             sampled += [False] * len(before) + [True] * len(said)
         return Example(np.array(ids), np.array(sampled), [shown(state, rng) for state in states])
 
-    def lookup(
-        self, rng: random.Random, count: int, backgrounds: Sequence[int], *, with_background: float = _WITH_BACKGROUND
-    ) -> Example:
+    def lookup(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Labelled frames, then what they show: all in order, or those that are asked for by number in any order."""
         by_number = self._numbered_stills(rng, count, backgrounds)
         wanted, question = list(by_number), "What do the frames show?"
         if rng.random() >= _IN_ORDER:
             wanted = rng.sample(wanted, k=rng.randint(max(1, count // 2), count))
             question = f"What do frames {', '.join(map(str, wanted))} show?"
-        backgrounds_too = rng.random() < with_background
+        backgrounds_too = rng.random() < _WITH_BACKGROUND
         if backgrounds_too:
             question = question.replace("?", " on which background?")
 
@@ -347,8 +342,7 @@ class Batches:
         rng = random.Random(f"{self.stage}/{self.seed}/{number}")
         examples: list[Example] = []
         shared = random.Random(f"{self.seed}/{number // _KEPT}")
-        shared_backgrounds = [shared.getrandbits(30) for _ in range(_BACKGROUNDS)]
-        make = self._maker(number, rng, shared_backgrounds)
+        make = self._maker(number, rng, [shared.getrandbits(30) for _ in range(_BACKGROUNDS)])
         while sum(map(_size, examples)) < self.frames:
             examples += make()
         examples.sort(key=lambda example: len(example.input_ids))
@@ -357,8 +351,6 @@ class Batches:
         cut = [examples[begin:end] for begin, end in pairwise(cuts)]
         if number % _BESIDE == 0 and any(example.frames for example in examples):
             cut.append([self.maker.conclusion(rng) for _ in range(_CONCLUSIONS)])
-        if self.stage == "polishing":
-            cut.append([self.maker.lookup(rng, _POLISHED, shared_backgrounds, with_background=1.0)])
         return tuple(map(self.maker.batch, cut))
 
     def _maker(self, number: int, rng: random.Random, backgrounds: Sequence[int]) -> Callable[[], list[Example]]:
@@ -376,7 +368,7 @@ class Batches:
                 count = rng.choice(_counts(_LOOKUP_FRAMES, number))  # of one length, so that little is padded
                 kinds = (maker.lookup, maker.search) if number >= _ASKED_FROM else (maker.lookup,)
                 return lambda: [rng.choice(kinds)(rng, count, backgrounds)]
-            case "trajectories" | "polishing":
+            case "trajectories":
                 counts = _counts(_INITIAL_FRAMES, number)
 
                 def of_a_video() -> list[Example]:

@@ -56,7 +56,6 @@ CURRICULUM: tuple[VlmStage, ...] = (
     VlmStage("captions", steps=700, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("lookup", steps=600, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("trajectories", steps=1200, frames=80, learning_rate=1e-3, last_share=0.02, parts=3),
-    VlmStage("polishing", steps=1000, frames=80, learning_rate=7e-4, last_share=0.02, parts=3),
 )
 
 
