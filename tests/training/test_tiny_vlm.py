@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import math
 import random
 import re
 from pathlib import Path
@@ -20,7 +22,8 @@ from videobrain.models import ChatRequest, ModelProfile
 from videobrain.models.local import LocalModel
 from videobrain.testing import ScriptedModel
 from videobrain.training.tiny import trainer
-from videobrain.training.tiny.data import Batches, ExampleMaker, decoded, encoded
+from videobrain.training.tiny.data import Batches, ExampleMaker
+from videobrain.training.tiny.frames import decoded, encoded, recolour, shown, without_colours
 from videobrain.training.tiny.model import (
     FRAME_TOKENS,
     TinyShape,
@@ -39,7 +42,8 @@ from videobrain.training.tiny.trainer import VlmStage, load_weights, token_kinds
 from videobrain.training.tokens import ConversationTokenizer
 from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.video.frame import Frame
-from videobrain.world import WORDS, World
+from videobrain.world import COLOURS, WORDS, World, still
+from videobrain.world.vocabulary import HELD_OUT_PAIRS, PATTERNS
 
 SMALL = TinyShape(text_hidden=64, text_layers=1, text_heads=2, text_key_heads=1, text_inner=64, vision_hidden=32)
 NAMES = ("copying", "judging", "conclusions", "captions", "lookup", "trajectories")
@@ -354,6 +358,45 @@ def test_parts_of_a_batch_are_the_batch(processor: Any) -> None:
     assert torch.equal(torch.cat([part.frames for part in parts]), whole.frames)
     assert sum(int((part.labels >= 0).sum()) for part in parts) == int((whole.labels >= 0).sum())
     assert sum(part.input_ids.numel() for part in parts) < whole.input_ids.numel()
+
+
+def test_a_look_up_stands_beside_some_batches_of_conversations(processor: Any) -> None:
+    maker = ExampleMaker(processor)
+    assert [len(Batches(maker, "trajectories", 24, 7)[number]) for number in range(4)] == [2, 1, 2, 1]
+    assert len(Batches(maker, "trajectories", 24, 7)[2][-1].frames) == 24
+
+
+def test_the_first_look_ups_say_every_background(processor: Any) -> None:
+    batches = Batches(ExampleMaker(processor), "lookup", 24, 7)
+    patterns = [processor.tokenizer.encode(f" {pattern}", add_special_tokens=False)[-1] for pattern in PATTERNS]
+    for number in range(4):
+        whole = batches[number][0]
+        said = sum(int((whole.labels == token).sum()) for token in patterns)
+        screens = len(whole.frames) // 4  # they have no background
+        assert said >= len(whole.frames) - screens
+
+
+def test_recoloured_pictures_have_other_colours_and_never_a_pair_that_is_held_out() -> None:
+    rng = random.Random(0)
+    changed = 0
+    for _ in range(200):
+        state = still(rng, "train")
+        picture = shown(state, rng)
+        made = recolour(picture, state, rng)
+        assert sorted(map(int, made.sum((0, 1)))) == sorted(map(int, picture.sum((0, 1))))
+        changed += not np.array_equal(made, picture)
+        assert not set(without_colours(state).split()) & set(COLOURS)
+        for thing in state.things:
+            # The order of the channels shows in the colour itself.
+            orders = [
+                order for order in itertools.permutations(range(3)) if np.array_equal(picture[..., list(order)], made)
+            ]
+            looks = {
+                min(COLOURS, key=lambda name: math.dist(COLOURS[name], [COLOURS[thing.colour][c] for c in order]))
+                for order in orders
+            }
+            assert any((colour, thing.shape) not in HELD_OUT_PAIRS for colour in looks)
+    assert changed > 100
 
 
 def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:

@@ -6,23 +6,22 @@ number of workers makes the same batches.
 
 from __future__ import annotations
 
-import io
 import math
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from videobrain.agent import Episode
 from videobrain.agent.prompts import COMPACT
 from videobrain.models import ChatReply
 from videobrain.tools import ToolSpec
+from videobrain.training.tiny.frames import decoded, encoded, recolour, shown, without_colours
 from videobrain.training.tiny.model import collate, fit_frame
 from videobrain.training.tiny.oracle import (
     INITIAL_FRAMES,
@@ -50,11 +49,11 @@ from videobrain.world.vocabulary import FRAME_SIDE, WORDS
 if TYPE_CHECKING:
     from videobrain.training.tiny.model import Batch
 
+T = TypeVar("T")
 Look = Callable[[int, FrameState], EncodedFrame]
 """The picture of a still, by the number it is given."""
 StageName = Literal["copying", "judging", "conclusions", "captions", "lookup", "trajectories"]
 
-_JPEG_QUALITIES = (40, 95)
 _BACKGROUNDS, _KEPT = 64, 16
 """Backgrounds of pictures, and the batches in a row that share them: drawing one costs more than all else."""
 _LOOKUP_FRAMES = ((50, (2, 3, 4)), (100, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 24)))
@@ -63,14 +62,19 @@ _ASKED_FROM = 100
 """Batch from which on half of the look-ups are questions: before frames are found, they drown what frames show."""
 _IN_ORDER = 0.8
 """Share of look-ups that go through all frames, as the notes of a trajectory do."""
-_WITH_BACKGROUND = 0.25
-"""Share of look-ups that say backgrounds too."""
+_WITH_BACKGROUND = ((400, 1.0), (math.inf, 0.5))
+"""Share of look-ups that say backgrounds too, by the number of the batch: of fewer it is not learnt."""
+_RECOLOURED = 0.25
+"""Share of captions of pictures in other colours, which say shapes alone: so a shape is known in a colour that it was
+never seen in."""
 _INITIAL_FRAMES = ((100, (2, 4, 8, 16)), (math.inf, (4, 8, 16, 16)))
 """Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
 _CONCLUDED = ((50, (1, 2, 4)), (math.inf, (2, 4, 8, 16)))
 """Frames of conclusions, by the number of the batch: whether one frame tells is learnt sooner than which of many."""
 _BESIDE, _CONCLUSIONS = 4, 6
 """Every so many batches with pictures have so many conclusions beside them, lest those be forgotten."""
+_LOOKED_UP = 24
+"""Frames of a look-up that stands beside as many batches of trajectories, which name few backgrounds."""
 _TOKENS_OF_A_FRAME = 60
 """Tokens of a sequence without pictures that count as one frame in a batch."""
 _COPIED = ((400, (3, 6)), (650, (4, 14)), (math.inf, (8, 40)))
@@ -142,7 +146,7 @@ class ExampleMaker:
             rng: Chance.
             number: Of the batch; by default a late one.
         """
-        least, most = _counts(_COPIED, number)
+        least, most = _planned(_COPIED, number)
         tokens = self._tokens if number >= _ANY_TOKEN and rng.random() < 0.5 else self._words
         words = rng.sample(tokens, k=rng.randint(least, most))
         piece = rng.randint(2, 6)
@@ -184,25 +188,29 @@ class ExampleMaker:
     def captions(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Pictures, each followed by what is noted of it: perception alone, in the words that all notes are made of."""
         states = self._stills(rng, count, backgrounds)
+        recoloured = rng.random() < _RECOLOURED
         ids: list[int] = []
         sampled: list[bool] = []
         numbers = _numbers(rng, count)
         for number, state in zip(numbers, states, strict=True):
             label = COMPACT.frame_label.format(frame_index=number, timestamp=number / 10)
-            before = [*self._ids(label), *self._image]
-            said = self._ids(f" {caption(state)}")
+            before = [*self._ids(label), *self._image, *(self._ids(" shapes:") if recoloured else ())]
+            said = self._ids(f" {without_colours(state) if recoloured else caption(state)}")
             ids += before + said
             sampled += [False] * len(before) + [True] * len(said)
-        return Example(np.array(ids), np.array(sampled), [shown(state, rng) for state in states])
+        pictures = [shown(state, rng) for state in states]
+        if recoloured:
+            pictures = [recolour(picture, state, rng) for picture, state in zip(pictures, states, strict=True)]
+        return Example(np.array(ids), np.array(sampled), pictures)
 
-    def lookup(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
+    def lookup(self, rng: random.Random, count: int, backgrounds: Sequence[int], number: int = sys.maxsize) -> Example:
         """Labelled frames, then what they show: all in order, or those that are asked for by number in any order."""
         by_number = self._numbered_stills(rng, count, backgrounds)
         wanted, question = list(by_number), "What do the frames show?"
         if rng.random() >= _IN_ORDER:
             wanted = rng.sample(wanted, k=rng.randint(max(1, count // 2), count))
             question = f"What do frames {', '.join(map(str, wanted))} show?"
-        backgrounds_too = rng.random() < _WITH_BACKGROUND
+        backgrounds_too = rng.random() < _planned(_WITH_BACKGROUND, number)
         if backgrounds_too:
             question = question.replace("?", " on which background?")
 
@@ -228,7 +236,7 @@ class ExampleMaker:
             rng: Chance.
             number: Of the batch; by default a late one.
         """
-        counts = _counts(_CONCLUDED, number)
+        counts = _planned(_CONCLUDED, number)
         begin, share = _OF_VIDEOS
         if number < begin or rng.random() >= share:
             seldom = rng.random() > _FOUND
@@ -342,7 +350,8 @@ class Batches:
         rng = random.Random(f"{self.stage}/{self.seed}/{number}")
         examples: list[Example] = []
         shared = random.Random(f"{self.seed}/{number // _KEPT}")
-        make = self._maker(number, rng, [shared.getrandbits(30) for _ in range(_BACKGROUNDS)])
+        kept = [shared.getrandbits(30) for _ in range(_BACKGROUNDS)]
+        make = self._maker(number, rng, kept)
         while sum(map(_size, examples)) < self.frames:
             examples += make()
         examples.sort(key=lambda example: len(example.input_ids))
@@ -351,6 +360,8 @@ class Batches:
         cut = [examples[begin:end] for begin, end in pairwise(cuts)]
         if number % _BESIDE == 0 and any(example.frames for example in examples):
             cut.append([self.maker.conclusion(rng) for _ in range(_CONCLUSIONS)])
+        if number % _BESIDE == 2 and self.stage == "trajectories":
+            cut.append([self.maker.lookup(rng, _LOOKED_UP, kept)])
         return tuple(map(self.maker.batch, cut))
 
     def _maker(self, number: int, rng: random.Random, backgrounds: Sequence[int]) -> Callable[[], list[Example]]:
@@ -365,11 +376,15 @@ class Batches:
             case "captions":
                 return lambda: [maker.captions(rng, 8, backgrounds)]
             case "lookup":
-                count = rng.choice(_counts(_LOOKUP_FRAMES, number))  # of one length, so that little is padded
-                kinds = (maker.lookup, maker.search) if number >= _ASKED_FROM else (maker.lookup,)
-                return lambda: [rng.choice(kinds)(rng, count, backgrounds)]
+                count = rng.choice(_planned(_LOOKUP_FRAMES, number))  # of one length, so that little is padded
+                asked = 0.5 if number >= _ASKED_FROM else 0.0
+                return lambda: [
+                    maker.search(rng, count, backgrounds)
+                    if rng.random() < asked
+                    else maker.lookup(rng, count, backgrounds, number)
+                ]
             case "trajectories":
-                counts = _counts(_INITIAL_FRAMES, number)
+                counts = _planned(_INITIAL_FRAMES, number)
 
                 def of_a_video() -> list[Example]:
                     world = World(rng.getrandbits(40), split="train")
@@ -458,23 +473,9 @@ def some_frames(world: World, question: WorldQuestion, rng: random.Random, count
     return sorted([*sure, *rng.sample([frame for frame in frames if frame not in sure], k=count - len(sure))])
 
 
-def _counts(plan: Sequence[tuple[float, tuple[int, ...]]], number: int) -> tuple[int, ...]:
-    return next(counts for end, counts in plan if number < end)
-
-
-def shown(state: FrameState, rng: random.Random) -> Pixels:
-    """A frame as the model sees it: drawn, compressed, and reduced."""
-    return fit_frame(decoded(encoded(Frame(0, 0.0, draw_state(state)), rng)))
-
-
-def encoded(frame: Frame, rng: random.Random) -> EncodedFrame:
-    """A frame as JPEG, of a quality that stands for the artefacts of the video's own compression."""
-    return EncodedFrame.encode(frame, quality=rng.randint(*_JPEG_QUALITIES))
-
-
-def decoded(frame: EncodedFrame) -> Pixels:
-    """The pixels of a JPEG."""
-    return np.asarray(Image.open(io.BytesIO(frame.jpeg)).convert("RGB"))
+def _planned(plan: Sequence[tuple[float, T]], number: int) -> T:
+    """What a plan says of the batch of this number."""
+    return next(value for end, value in plan if number < end)
 
 
 def _numbers(rng: random.Random, count: int) -> list[int]:
