@@ -28,7 +28,8 @@
     │       └── ImageLimitError
     ├── LimitExceeded              a limit was reached and `on_limit="raise"`; carries the partial answer
     ├── WorkerDiedError            the process on a cluster that was asked a question of an evaluation
-    └── EvaluationStoppedError     a batch was stopped: too many errors, or its results cannot be written
+    ├── EvaluationStoppedError     a batch was stopped: too many errors, or its results cannot be written
+    └── TrainingFailedError        a training in a process of its own; carries `step` and `log`
 
 Each message names the thing and the cause; `hint` is the next step for the reader and is part of `str(error)`.
 """
@@ -36,6 +37,7 @@ Each message names the thing and the cause; `hint` is the next step for the read
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -221,6 +223,20 @@ class WorkerDiedError(VideoBrainError):
 
 class EvaluationStoppedError(VideoBrainError):
     """A batch of questions was stopped before its end. What was finished is kept, and a second start goes on."""
+
+
+class TrainingFailedError(VideoBrainError):
+    """A training that runs in a process of its own ended with an error; its checkpoints are kept.
+
+    Attributes:
+        step: The last step that was done; None where it failed before its first one.
+        log: The file with all that it wrote.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", step: int | None = None, log: Path | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+        self.log = log
 
 
 class TraceError(InputError):

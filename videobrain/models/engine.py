@@ -25,6 +25,7 @@ from videobrain.errors import (
 from videobrain.models.constrain import GrammarMask, ReplyGrammar
 from videobrain.models.messages import ChatReply, ChatRequest, Message, NativeToolCall, TextPart
 from videobrain.models.protocol import ModelProfile
+from videobrain.video import EncodedFrame
 
 if TYPE_CHECKING:
     import torch
@@ -185,11 +186,7 @@ class Engine:
             raise RequestRejectedError(
                 f"The chat template of {self.source!r} refuses the conversation: {error}"
             ) from error
-        images = [
-            Image.open(io.BytesIO(frame.jpeg)).convert("RGB")
-            for message in request.messages
-            for frame in message.frames
-        ]
+        images = [frame_image(frame) for message in request.messages for frame in message.frames]
         # Templates write the markers of the conversation's start themselves.
         options: dict[str, Any] = {"add_special_tokens": False, "return_tensors": "pt"}
         if images:
@@ -279,6 +276,11 @@ def _sampling(temperature: float | None) -> dict[str, Any]:
     if temperature:
         return {"do_sample": True, "temperature": temperature}
     return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+
+
+def frame_image(frame: EncodedFrame) -> Image.Image:
+    """The frame as processors want it, from the very bytes that servers are sent."""
+    return Image.open(io.BytesIO(frame.jpeg)).convert("RGB")
 
 
 def template_message(message: Message) -> dict[str, Any]:

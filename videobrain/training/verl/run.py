@@ -1,0 +1,129 @@
+"""A training's directory: what it was begun with, how far it is, and running it to its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from videobrain.errors import ConfigurationError
+from videobrain.files import whole_file
+from videobrain.training.verl.config import CHECKPOINTS, LOGS, TrainingConfig
+from videobrain.training.verl.launch import StepDone, run_command
+
+CONFIG_FILE, FINISHED_FILE, METRICS_FILE = "training.json", "finished.json", "metrics.jsonl"
+_LATEST = "latest_checkpointed_iteration.txt"  # verl's own
+_MAY_CHANGE = frozenset({"steps", "epochs", "save_steps", "keep_checkpoints", "loggers", "offload"})
+"""What may be other when a training goes on: how long it goes, and what changes nothing that is learnt."""
+
+
+class TrainingResult(NamedTuple):
+    """A training that is done."""
+
+    out: Path
+    """Its directory."""
+    step: int
+    """The last optimiser step."""
+    checkpoint: Path
+    """The last checkpoint, which `export_model` takes."""
+
+
+def run_training(
+    config: TrainingConfig,
+    *,
+    name: str,
+    on_step: Callable[[StepDone], object] | None = None,
+    may_change: frozenset[str] = frozenset(),
+) -> TrainingResult:
+    """Train, or go on where that was stopped, or return at once where all is done. Blocking.
+
+    Args:
+        config: What is trained. Its keys are held against verl's schema first.
+        name: What the training is called, such as ``sft``.
+        on_step: Called with each step that is done.
+        may_change: Further fields that may be other than those that the directory was begun with.
+
+    Raises:
+        ConfigurationError: A key is unknown to verl, or the directory holds another training.
+        MissingDependencyError: verl is not installed.
+        TrainingFailedError: The training failed; says after which step, why, and where its log is.
+    """
+    config.check()
+    launch = config.launch()
+    out = config.out
+    before = _begun(out)
+    now: dict[str, Any] = {"training": name, "config": config.model_dump(mode="json")}
+    if before is not None:
+        _check_same(out, before, now, _MAY_CHANGE | may_change)
+    if not _is_done(config, before, now):
+        (out / FINISHED_FILE).unlink(missing_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        _write(out / CONFIG_FILE, now)
+        run_command(launch, name=name, logs=out / LOGS, metrics=out / METRICS_FILE, on_step=on_step)
+        _write(out / FINISHED_FILE, {"step": last_step(out)})
+    step = last_step(out)
+    if step is None:
+        raise ConfigurationError(
+            f"The training ended without a checkpoint in {out / CHECKPOINTS}.",
+            hint="Its own keys may have switched checkpoints off.",
+        )
+    return TrainingResult(out, step, checkpoint_of(out, step))
+
+
+def last_step(out: Path) -> int | None:
+    """The step of the newest whole checkpoint of a training; None where there is none."""
+    try:
+        return int((out / CHECKPOINTS / _LATEST).read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def checkpoint_of(out: Path, step: int) -> Path:
+    """Where verl keeps the checkpoint of a step."""
+    return out / CHECKPOINTS / f"global_step_{step}"
+
+
+def model_of(out: Path) -> str | None:
+    """The model that a training was begun with; None where the directory is none of a training."""
+    begun = _begun(out)
+    return None if begun is None else str(begun["config"]["model"])
+
+
+def _begun(out: Path) -> dict[str, Any] | None:
+    path = out / CONFIG_FILE
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        found["training"], found["config"]["model"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error!r}.", hint="Name another directory.") from error
+    return dict(found)
+
+
+def _check_same(out: Path, before: dict[str, Any], now: dict[str, Any], may_change: frozenset[str]) -> None:
+    if before["training"] != now["training"]:
+        raise ConfigurationError(f"{out} holds a training {before['training']!r}.", hint="Name another directory.")
+    old, new = before["config"], now["config"]
+    other = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    if wrong := [name for name in other if name not in may_change]:
+        raise ConfigurationError(
+            f"{out} holds a training with another {wrong[0]}: {old.get(wrong[0])!r}, not {new.get(wrong[0])!r}.",
+            hint="Name another directory, or train on as it was begun.",
+        )
+
+
+def _is_done(config: TrainingConfig, before: dict[str, Any] | None, now: dict[str, Any]) -> bool:
+    step = last_step(config.out)
+    if step is None or before is None:
+        return False
+    if config.steps is not None:
+        return step >= config.steps
+    # Only verl knows how many steps its epochs have; it has been there before.
+    return (config.out / FINISHED_FILE).exists() and before["config"]["epochs"] == now["config"]["epochs"]
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with whole_file(path) as file:
+        file.write(json.dumps(content, indent=1).encode() + b"\n")
