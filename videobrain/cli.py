@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from videobrain.evaluation.cli import register as register_evaluation
+from videobrain.training.verl.grpo_cli import register as register_grpo
 
 if TYPE_CHECKING:
     from videobrain.agent import Trace
@@ -376,6 +377,7 @@ def tiny(
 
 
 register_evaluation(app)
+register_grpo(train)
 
 
 @app.callback(invoke_without_command=True)

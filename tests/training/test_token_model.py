@@ -91,6 +91,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_video(tmp_path_factory.mktemp("videos") / "made.mp4", seconds=8)
 
 
+@pytest.mark.anyio
 async def test_a_run_is_the_same_tokens_as_at_inference(engine: Engine, video: Path) -> None:
     generate, prompts = saying(engine, *REPLIES)
     model = model_of(engine)
@@ -117,6 +118,7 @@ async def test_a_run_is_the_same_tokens_as_at_inference(engine: Engine, video: P
     assert (trajectory.replies, trajectory.rewritten) == (3, 0)
 
 
+@pytest.mark.anyio
 async def test_images_are_those_that_the_engine_decodes(engine: Engine) -> None:
     frame = a_frame()
     generate, _ = saying(engine, "one")
@@ -128,6 +130,7 @@ async def test_images_are_those_that_the_engine_decodes(engine: Engine) -> None:
     assert (pixels == given["pixel_values"].to(pixels.dtype)).all()
 
 
+@pytest.mark.anyio
 async def test_what_was_sampled_stays_as_it_was_sampled(engine: Engine) -> None:
     tokenizer = engine.processor.tokenizer
     letters = [tokenizer.convert_tokens_to_ids(letter) for letter in "red"]
@@ -151,6 +154,7 @@ async def test_what_was_sampled_stays_as_it_was_sampled(engine: Engine) -> None:
     assert trajectory.log_probs[-4:] == (-1.0, -2.0, -3.0, -4.0)
 
 
+@pytest.mark.anyio
 async def test_a_reply_that_was_cut_off_is_ended_by_the_template(engine: Engine) -> None:
     generate, prompts = saying(engine, "so far", "done", end=False)
     model = model_of(engine)
@@ -217,6 +221,7 @@ def test_any_tokens_are_kept(engine: Engine, data: st.DataObject) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.anyio
 async def test_native_calls(engine: Engine) -> None:
     tool = ToolSchema(name="look", description="Look.", parameters={"type": "object"})
     generate, prompts = saying(engine, '<tool_call>{"name": "look", "arguments": {"at": 3}}</tool_call>', "Red.")
@@ -234,6 +239,7 @@ async def test_native_calls(engine: Engine) -> None:
     assert trajectory.replies == 2
 
 
+@pytest.mark.anyio
 async def test_many_rollouts_at_once_do_not_mix(engine: Engine) -> None:
     model = model_of(engine)
 
@@ -254,11 +260,13 @@ async def test_many_rollouts_at_once_do_not_mix(engine: Engine) -> None:
     assert all(text.count(f"you are {number}") == 3 for number, text in enumerate(said))
 
 
+@pytest.mark.anyio
 async def test_there_must_be_a_rollout(engine: Engine) -> None:
     with pytest.raises(ConfigurationError, match="outside of a rollout"):
         await model_of(engine).complete(ChatRequest(messages=(user("What?"),)))
 
 
+@pytest.mark.anyio
 async def test_a_rollout_without_a_reply_has_no_trajectory(engine: Engine) -> None:
     generate, _ = saying(engine)
     with model_of(engine).rollout(generate) as rollout:
@@ -266,6 +274,7 @@ async def test_a_rollout_without_a_reply_has_no_trajectory(engine: Engine) -> No
     assert rollout.trajectory() is None
 
 
+@pytest.mark.anyio
 async def test_another_conversation_is_refused(engine: Engine) -> None:
     model = model_of(engine)
     generate, _ = saying(engine, "red", "blue")
@@ -276,6 +285,7 @@ async def test_another_conversation_is_refused(engine: Engine) -> None:
                 await model.complete(ChatRequest(messages=messages))
 
 
+@pytest.mark.anyio
 async def test_a_template_that_rewrites_is_refused(engine: Engine) -> None:
     class Counting:
         def __getattr__(self, name: str) -> Any:
@@ -289,6 +299,7 @@ async def test_a_template_that_rewrites_is_refused(engine: Engine) -> None:
         await converse(model_of(engine, Counting()), generate, [user("What?"), user("Sure?")])
 
 
+@pytest.mark.anyio
 async def test_image_tokens_have_their_frames(engine: Engine) -> None:
     image = engine.processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
     with pytest.raises(RequestRejectedError, match="stands for images"):
@@ -301,6 +312,7 @@ async def test_image_tokens_have_their_frames(engine: Engine) -> None:
         await converse(model_of(engine), generate, [user("What?")])
 
 
+@pytest.mark.anyio
 async def test_replies_fit_the_context(engine: Engine) -> None:
     asked: list[int] = []
 
@@ -316,6 +328,7 @@ async def test_replies_fit_the_context(engine: Engine) -> None:
         await converse(model_of(engine, max_model_len=length + 5), generate, [words])
 
 
+@pytest.mark.anyio
 async def test_a_request_ends_with_its_time_and_leaves_no_trace(engine: Engine) -> None:
     async def generate(prompt: Sequence[int], images: Sequence[Image.Image], sampling: Sampling) -> Sampled:
         await asyncio.sleep(30)

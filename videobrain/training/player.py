@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from videobrain.agent import Trace
 from videobrain.brain import VideoBrain
-from videobrain.errors import ConfigurationError, VideoBrainError
+from videobrain.errors import MissingDependencyError, RolloutError, VideoBrainError
 from videobrain.evaluation.judge import Judge
 from videobrain.evaluation.predict import predict
 from videobrain.files import whole_file
@@ -32,10 +32,6 @@ from videobrain.training.token_model import Generate, TokenModel, TokenTrajector
 
 _LOGGER = logging.getLogger(__name__)
 _UNSAFE = re.compile(r"[^\w.-]+")
-
-
-class RolloutError(VideoBrainError):
-    """A rollout says nothing about the policy: it is left out, and never counts as a bad one."""
 
 
 class PlaySettings(BaseModel):
@@ -94,6 +90,7 @@ class Player:
 
     Raises:
         ConfigurationError: The reward or something of the recipe cannot be used.
+        MissingDependencyError: transformers is not installed.
     """
 
     def __init__(self, processor: Any, settings: PlaySettings) -> None:
@@ -197,7 +194,7 @@ def _eos_token_ids(model: str) -> list[int] | None:
     try:
         from transformers import GenerationConfig
     except ImportError as error:
-        raise ConfigurationError("Rollouts need transformers.") from error
+        raise MissingDependencyError("Rollouts need transformers.", extra="train") from error
     try:
         named = GenerationConfig.from_pretrained(model).eos_token_id
     except OSError:

@@ -7,7 +7,6 @@ tokenised and appended. Whoever drives the conversation, an Episode above all, s
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import anyio.to_thread
-from PIL import Image
 
 from videobrain.errors import (
     ConfigurationError,
@@ -28,11 +26,13 @@ from videobrain.errors import (
     RequestRejectedError,
 )
 from videobrain.models import ChatReply, ChatRequest, Message, ToolSchema
-from videobrain.models.engine import split_calls, template_message
+from videobrain.models.engine import frame_image, split_calls, template_message
 from videobrain.models.protocol import ModelCapacity, ModelProfile
 from videobrain.training.tokens import ConversationTokenizer
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from videobrain.models.messages import ModelEvent
 
 _LEAST_ROOM = 16
@@ -56,7 +56,7 @@ class Sampled(NamedTuple):
     """The log-probability of each when it was sampled, where known."""
 
 
-Generate = Callable[[Sequence[int], Sequence[Image.Image], Sampling], Awaitable[Sampled]]
+Generate = Callable[[Sequence[int], Sequence["Image.Image"], Sampling], Awaitable[Sampled]]
 """Continues token ids, in which an image stands as its number of image tokens; the images are given in their order."""
 
 
@@ -305,7 +305,7 @@ class _Writer:
                 ids.append(self._end_id)
         new = text[len(done) :]
         messages = request.messages[known + (told.reply is not None) :]
-        images = [Image.open(io.BytesIO(frame.jpeg)).convert("RGB") for message in messages for frame in message.frames]
+        images = [frame_image(frame) for message in messages for frame in message.frames]
         if new.count(self._image) != len(images):
             raise RequestRejectedError(f"The text of the conversation holds {self._image}, which stands for images.")
         first, *others = new.split(self._image)
