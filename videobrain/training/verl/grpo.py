@@ -179,7 +179,12 @@ class GrpoConfig(TrainingConfig):
         elif device == "cpu":
             extra.append(f"{_MODULES}.cpu.vllm")
             variables |= {"VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1"}
-        named = [variables.get("VERL_USE_EXTERNAL_MODULES", ""), *extra]
+        # Modules of the user's own come last, so that they find ours.
+        named = [
+            variables.get("VERL_USE_EXTERNAL_MODULES", ""),
+            *extra,
+            os.environ.get("VERL_USE_EXTERNAL_MODULES", ""),
+        ]
         if modules := ",".join(name for name in named if name):
             variables["VERL_USE_EXTERNAL_MODULES"] = modules
         return variables

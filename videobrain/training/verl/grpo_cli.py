@@ -34,7 +34,7 @@ def grpo(
         list[str] | None, typer.Option("--verl", metavar="KEY=JSON", help="One of verl's own keys.")
     ] = None,
     validate_on: Annotated[
-        list[Path] | None, typer.Option("--validate", help="Files of samples that are asked and never trained.")
+        list[Path] | None, typer.Option(help="Files of samples that are asked and never trained.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps. [default: one pass]")] = None,
     dry_run: Annotated[
