@@ -173,7 +173,7 @@ class Player:
         directory = self._settings.traces
         if name is None or directory is None:
             return
-        *folders, last = (_UNSAFE.sub("_", part) for part in name.split("/"))
+        *folders, last = (_UNSAFE.sub("_", part).strip(".") or "_" for part in name.split("/"))
         place = directory.joinpath(*folders)
 
         def write() -> None:
