@@ -26,14 +26,13 @@ def call_first() -> None:
     Its log-probabilities are the model's own, so that they agree with the trainer's as those of sampled replies do.
     """
     import torch
-    from verl.workers.rollout.replica import TokenOutput
 
-    from videobrain.training.verl.hf_rollout import HfServer
+    from videobrain.training.generation import BatchedGenerator
+    from videobrain.training.token_model import Sampled, Sampling
 
-    sampled = HfServer.generate
+    sampled = BatchedGenerator.generate
 
-    def forced(server: Any, prompt: Sequence[int], images: Sequence[Any], temperature: float) -> TokenOutput:
-        generator = server._generator
+    def forced(generator: Any, prompt: Sequence[int], images: Sequence[Any], temperature: float) -> Sampled:
         tokenizer = generator._tokenizer
         reply = [*tokenizer.encode(CALL, add_special_tokens=False), tokenizer.eos_token_id]
         ids = torch.tensor([[*prompt, *reply]])
@@ -42,25 +41,16 @@ def call_first() -> None:
         with generator._using, torch.inference_mode():
             logits = generator._model(input_ids=ids, **inputs).logits[0, len(prompt) - 1 : -1].float() / temperature
         chosen = torch.log_softmax(logits, -1).gather(1, torch.tensor(reply)[:, None])[:, 0]
-        steps = {"global_steps": server._steps}
-        return TokenOutput(token_ids=reply, log_probs=chosen.tolist(), stop_reason="completed", extra_fields=steps)
+        return Sampled(reply, chosen.tolist())
 
     async def generate(
-        self: Any,
-        prompt_ids: Sequence[int],
-        sampling_params: dict[str, Any],
-        request_id: str,
-        image_data: Sequence[Any] | None = None,
-        **options: Any,
-    ) -> TokenOutput:
-        called = self._generator._tokenizer.convert_tokens_to_ids("</tool_call>")
-        said = list(prompt_ids)[-200:]  # the system prompt, which names the tag too, lies before
-        if image_data and said.count(called) == 0 and len(image_data) <= 2:
-            temperature = float(sampling_params.get("temperature", 1.0)) or 1.0
-            return await asyncio.to_thread(forced, self, prompt_ids, image_data, temperature)
-        return await sampled(self, prompt_ids, sampling_params, request_id, image_data, **options)
+        self: Any, prompt_ids: Sequence[int], images: Sequence[Any], sampling: Sampling, **options: Any
+    ) -> Sampled:
+        if len(images) <= 2:  # the initial frames: nothing was called yet
+            return await asyncio.to_thread(forced, self, prompt_ids, images, sampling.temperature or 1.0)
+        return await sampled(self, prompt_ids, images, sampling, **options)
 
-    HfServer.generate = generate  # type: ignore[method-assign]
+    BatchedGenerator.generate = generate  # type: ignore[method-assign]
 
 
 if "verl" in sys.modules:  # loaded by verl, through VERL_USE_EXTERNAL_MODULES

@@ -25,7 +25,7 @@ class GroupRunner(TaskRunnerV1.__ray_metadata__.modified_class):  # type: ignore
         super().run(config)
 
 
-@hydra.main(config_path="pkg://verl.trainer.config", config_name="ppo_trainer", version_base=None)
+@hydra.main(config_path="pkg://verl.trainer.config", config_name="ppo_trainer", version_base=None)  # type: ignore[untyped-decorator]
 def main(config: Any) -> None:
     """Train as the configuration says."""
     auto_set_device(config)

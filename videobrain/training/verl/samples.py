@@ -14,7 +14,7 @@ AGENT = "videobrain"
 """Name under which verl knows our agent loop."""
 
 
-class SampleDataset(Dataset[dict[str, Any]]):
+class SampleDataset(Dataset):  # type: ignore[misc]
     """Questions as verl's rows. The prompt is made by the agent loop, so that what verl wants of one is the question.
 
     Args:

@@ -28,7 +28,7 @@ MOST_DROPPED = 4
 """Batches' worth of groups that may be dropped in one step: more than bad luck, and the training would never end."""
 
 
-@register_adv_est(ESTIMATOR)
+@register_adv_est(ESTIMATOR)  # type: ignore[untyped-decorator]
 def videobrain_grpo(
     token_level_rewards: torch.Tensor, response_mask: torch.Tensor, index: Any, config: Any = None, **_options: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -127,8 +127,8 @@ class GroupTrainer(PPOTrainerSync):  # type: ignore[misc]
             partition_id=batch.partition_id,
             select_fields=["uid", "extra_fields", "advantages", "response_mask"],
         )
-        groups = list(data["uid"].tolist())
-        infos = [dict(extra.get("reward_extra_info") or {}) for extra in data["extra_fields"].tolist()]
+        groups = _listed(data["uid"])
+        infos = [dict(extra.get("reward_extra_info") or {}) for extra in _listed(data["extra_fields"])]
         counts = [not tag.get("is_padding", False) for tag in batch.tags]
         metrics.update(
             rollout_figures(
@@ -147,3 +147,8 @@ class GroupTrainer(PPOTrainerSync):  # type: ignore[misc]
         weighted = response_to_nested(padded * torch.tensor(weights, dtype=padded.dtype).unsqueeze(-1), mask)
         fields = TensorDict({"advantages": weighted, "returns": weighted}, batch_size=len(batch))
         return transfer_queue.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+
+
+def _listed(values: Any) -> list[Any]:
+    """What is no tensor comes back from verl's store in one of several kinds of lists."""
+    return list(values.tolist() if hasattr(values, "tolist") else values)
