@@ -110,6 +110,12 @@ def test_what_cannot_be(wrong: dict[str, Any], problem: str) -> None:
         a_config(**wrong)
 
 
+@pytest.mark.parametrize("wrong", [{"tools": ["look_around"]}, {"strategy": "guess"}])
+def test_tools_and_strategies_are_known(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(wrong.values()))[0] if "tools" in wrong else "guess"):
+        a_config(**wrong)
+
+
 def test_files_for_verl_s_processes(tmp_path: Path) -> None:
     config = a_config(out=tmp_path, judge="openai:judge", limits={"turns": 3}, keep_rollouts=False)
     config.write_files()

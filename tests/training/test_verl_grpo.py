@@ -19,6 +19,7 @@ from videobrain.testing import make_video
 from videobrain.training.sample import CLASSES, TrainingSample, write_samples
 from videobrain.training.verl.launch import read_metrics
 
+pytestmark = pytest.mark.server
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 

@@ -10,11 +10,13 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from videobrain.agent import resolve_strategy
 from videobrain.errors import ConfigurationError
 from videobrain.files import whole_file
 from videobrain.limits import Limits
 from videobrain.recipe import Recipe
 from videobrain.settings import Settings
+from videobrain.tools import resolve_tools
 from videobrain.training.player import PlaySettings
 from videobrain.training.reward_spec import RewardSpec
 from videobrain.training.sample import read_samples
@@ -287,6 +289,8 @@ class GrpoConfig(TrainingConfig):
         Raises:
             ConfigurationError: A tool, the strategy or a setting is not known.
         """
+        resolve_tools(self.tools)
+        resolve_strategy(self.strategy)
         settings: dict[str, JsonValue] = {"max_output_tokens": self.reply_tokens, **self.settings}
         Settings(**settings)  # type: ignore[arg-type]
         return PlaySettings(
