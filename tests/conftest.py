@@ -10,6 +10,7 @@ from environments.fixtures import (  # noqa: F401  # fixtures
     tiny_random_encoder,
     tiny_random_model,
     untrained_tiny_model,
+    verl_python,
     vllm_arguments,
     vllm_command,
     vllm_python,

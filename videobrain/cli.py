@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from videobrain.evaluation.cli import register as register_evaluation
+from videobrain.training.cli import register as register_training
+from videobrain.training.preparation_cli import register as register_preparation
 from videobrain.training.verl.grpo_cli import register as register_grpo
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-train = typer.Typer(help="Make models from nothing.", no_args_is_help=True)
+train = typer.Typer(help="Teach models to look where it helps, or make one from nothing.", no_args_is_help=True)
 app.add_typer(train, name="train")
 
 Model = Annotated[
@@ -377,6 +379,8 @@ def tiny(
 
 
 register_evaluation(app)
+register_training(train)
+register_preparation(train)
 register_grpo(train)
 
 

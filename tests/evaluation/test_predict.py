@@ -17,7 +17,6 @@ from videobrain.evaluation.predict import (
     predict,
     prediction_of,
     question_for,
-    total_usage,
 )
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.sample import Sample
@@ -161,10 +160,9 @@ def test_a_letter_in_words_is_a_choice_and_words_of_a_failed_query_are_no_spans(
 
 
 def test_usage_adds_up() -> None:
-    one = Answer(text="", usage=Usage(turns=1, frames=3, tool_calls={"a": 1, "b": 2}, seconds=0.5))
-    other = Answer(text="", usage=Usage(turns=2, input_tokens=7, tool_calls={"b": 1}, seconds=1.5))
-    assert total_usage(one, other) == Usage(turns=3, frames=3, input_tokens=7, tool_calls={"a": 1, "b": 3}, seconds=2.0)
-    assert total_usage() == Usage()
+    one = Usage(turns=1, frames=3, tool_calls={"a": 1, "b": 2}, seconds=0.5)
+    other = Usage(turns=2, input_tokens=7, tool_calls={"b": 1}, seconds=1.5)
+    assert one + other == Usage(turns=3, frames=3, input_tokens=7, tool_calls={"a": 1, "b": 3}, seconds=2.0)
 
 
 def test_benchmarks_that_ask_for_evidence_exist() -> None:

@@ -27,7 +27,7 @@ def engine(tiny_random_model: Path) -> Engine:
 
 @pytest.fixture
 def generator(engine: Engine) -> BatchedGenerator:
-    return BatchedGenerator(engine._model, engine.processor, most=3, seed=0)
+    return BatchedGenerator(engine._model, engine.processor, most=3)
 
 
 def a_request(engine: Engine, text: str, frames: int = 0) -> tuple[list[int], list[Any]]:
@@ -119,6 +119,17 @@ async def test_who_no_longer_waits_is_left_out(engine: Engine, generator: Batche
     await asyncio.sleep(0)
     first.cancel()
     assert (await second).token_ids
+
+
+@pytest.mark.anyio
+async def test_a_seed_settles_what_is_sampled(engine: Engine, generator: BatchedGenerator) -> None:
+    state = {name: weight.clone() for name, weight in engine._model.state_dict().items()}
+    prompt, images = a_request(engine, "What?")
+    replies = []
+    for seed in (1, 1, 2):
+        generator.load(state, seed=seed)
+        replies.append((await generator.generate(prompt, images, Sampling(12, temperature=1.0))).token_ids)
+    assert replies[0] == replies[1] != replies[2]
 
 
 def test_new_weights(engine: Engine, generator: BatchedGenerator) -> None:

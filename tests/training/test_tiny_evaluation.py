@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from videobrain.errors import ConfigurationError, InputError, ModelError
+from videobrain.errors import ConfigurationError, ModelError
+from videobrain.evaluation.results import read_results
 from videobrain.models import ChatReply, ChatRequest, ModelCapacity, ModelEvent, ModelProfile
 from videobrain.training.tiny.evaluate import evaluate, fixed_mix, main, weights_digest
 from videobrain.training.tiny.figures import (
@@ -34,6 +35,7 @@ from videobrain.training.tiny.model import TinyShape, make_tiny_model, save_tiny
 from videobrain.training.tiny.tokenizer import make_tiny_processor
 from videobrain.world import World, WorldQuestion
 
+RESULTS = "runs/*/*/results.jsonl"
 SMALL = TinyShape(text_hidden=64, text_layers=1, text_heads=2, text_key_heads=1, text_inner=64, vision_hidden=32)
 
 
@@ -315,7 +317,8 @@ def test_errors_are_counted_and_asked_again(tmp_path: Path) -> None:
     second = evaluate(again, tmp_path, log=quiet, **options)
     assert [part.errors for part in second.strategies["uniform-16"] if part.part == "all"] == [0]
     assert again.asked == 1
-    assert len((tmp_path / "answers.jsonl").read_text("utf-8").splitlines()) == 7
+    (run,) = (tmp_path / "runs").glob("knowing-*/uniform-16")
+    assert len(read_results(run)) == 6
 
 
 @pytest.fixture(scope="module")
@@ -336,42 +339,42 @@ def test_the_command_goes_on_where_it_was_killed(
     monkeypatch.setenv("VIDEOBRAIN_MAX_OUTPUT_TOKENS", "16")
     arguments = ["--model", f"local:{random_model}", "--out", str(tmp_path), "--questions", "8", "--duration", "120"]
     arguments += ["--strategies", "videobrain,uniform-64,blind"]
-    answers = tmp_path / "answers.jsonl"
     command = [sys.executable, "-m", "videobrain.training.tiny.evaluate", *arguments]
     with subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         until = time.monotonic() + 120
         while time.monotonic() < until and process.poll() is None:
-            if answers.exists() and answers.read_bytes().count(b"\n") >= 3:
+            if sum(answers.read_bytes().count(b"\n") for answers in tmp_path.glob(RESULTS)) >= 3:
                 break
             time.sleep(0.02)
         process.kill()
         process.wait()
+    (answers,) = tmp_path.glob(RESULTS)
     kept = answers.read_bytes()
     before = kept[: kept.rfind(b"\n") + 1]
     assert 3 <= before.count(b"\n") < 24
-    with answers.open("ab") as file:
-        file.write(b'{"model": "lo')
 
     assert main(arguments) == 0
     output = capsys.readouterr()
     assert "questions are answered already" in output.err
-    whole = answers.read_bytes()
-    assert whole.startswith(before)
-    records = [Record.model_validate_json(line) for line in whole.splitlines()]
-    asked = Counter((record.strategy, record.question.key) for record in records)
-    assert len(asked) == 24
-    assert set(asked.values()) == {1}
-    assert not any(record.error for record in records)
-    shown = {name: {record.frames for record in records if record.strategy == name} for name, _ in asked}
+    assert answers.read_bytes().startswith(before)
+    runs = {path.parent.name: read_results(path.parent) for path in tmp_path.glob(RESULTS)}
+    assert {name: len({record.sample.key for record in records}) for name, records in runs.items()} == {
+        "videobrain": 8,
+        "uniform-64": 8,
+        "blind": 8,
+    }
+    assert {name: len(records) for name, records in runs.items()} == dict.fromkeys(runs, 8)
+    assert not any(record.error for records in runs.values() for record in records)
+    shown = {name: {record.usage.frames for record in records} for name, records in runs.items()}
     assert min(shown["videobrain"]) == 16
     assert (shown["uniform-64"], shown["blind"]) == ({64}, {0})
-    assert {record.weights for record in records} == {weights_digest(random_model)}
+    assert weights_digest(random_model) in output.out
     for words in ("2 test videos of 120 s", "held-out pairs", "ill-formed replies", "not measured"):
         assert words in output.out
 
     assert main(arguments) == 0
     assert capsys.readouterr().out == output.out
-    assert answers.read_bytes() == whole
+    assert {path.parent.name: read_results(path.parent) for path in tmp_path.glob(RESULTS)} == runs
 
 
 def test_other_weights_are_asked_anew(random_model: Path) -> None:
@@ -393,6 +396,3 @@ def test_what_cannot_be_used_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
         evaluate("tiny", tmp_path, strategies=["magic"], log=quiet)
     with pytest.raises(ConfigurationError, match="at least one question"):
         evaluate("tiny", tmp_path, questions=0, log=quiet)
-    (tmp_path / "answers.jsonl").write_text('{"model": 3}\n', "utf-8")
-    with pytest.raises(InputError, match="no answers of this version"):
-        evaluate("tiny", tmp_path, questions=1, duration_seconds=120, log=quiet)

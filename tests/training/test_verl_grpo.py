@@ -24,15 +24,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-@pytest.fixture(scope="session")
-def verl_python(vllm_python: Path) -> Path:
-    """Python of an environment with verl."""
-    found = subprocess.run([vllm_python, "-c", "import verl"], capture_output=True, check=False)
-    if found.returncode:
-        pytest.skip(f"no verl beside {vllm_python}")
-    return vllm_python
-
-
 def environment(**more: str) -> dict[str, str]:
     paths = os.pathsep.join(map(str, [ROOT, HERE]))
     return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "VIDEOBRAIN_OFFLINE": "1", **more}

@@ -49,7 +49,7 @@ class Predicted(NamedTuple):
     @property
     def usage(self) -> Usage:
         """What all runs cost."""
-        return total_usage(*self.answers)
+        return sum((answer.usage for answer in self.answers), Usage())
 
 
 async def predict(
@@ -152,21 +152,6 @@ def prediction_of(sample: Sample, answer: Answer, evidence: Answer | None = None
     if not spans and sample.task in MAX_SPANS and answer.stop_reason == "answered":
         spans = read_spans(answer.text)  # a strategy of somebody's own may answer in words
     return Prediction(text=answer.text, choice=choice, spans=spans)
-
-
-def total_usage(*answers: Answer) -> Usage:
-    """What several runs cost together; seconds are added up."""
-    total = Usage()
-    for answer in answers:
-        more = answer.usage
-        calls = dict(total.tool_calls)
-        for tool, count in more.tool_calls.items():
-            calls[tool] = calls.get(tool, 0) + count
-        counts = {
-            name: getattr(total, name) + getattr(more, name) for name in Usage.model_fields if name != "tool_calls"
-        }
-        total = Usage(**counts, tool_calls=calls)
-    return total
 
 
 def _chosen_text(sample: Sample, answer: Answer) -> str:

@@ -43,6 +43,7 @@ class EvaluationDisplay:
     ) -> None:
         self.progress: Progress | None = None
         """The last one."""
+        self._name = ""
         self._console = _console(file, stderr=True, quiet=quiet)
         self._clock = clock
         self._live: Live | None = None
@@ -75,6 +76,13 @@ class EvaluationDisplay:
         if self._live is None and self._clock() - self._told_at >= _LINE_SECONDS:
             self._told_at = self._clock()
             self._console.print(Text(words_of(progress)), soft_wrap=True)
+
+    def of_run(self, name: str, progress: Progress) -> None:
+        """Show a moment of one of several runs that follow each other."""
+        if name != self._name:
+            self._name, self.progress = name, None
+            self._console.print(Text(name, "bold"))
+        self(progress)
 
     def problems(self, benchmark: LoadedBenchmark) -> None:
         """Say what is wrong with the benchmark's files."""

@@ -45,10 +45,9 @@ class BatchedGenerator:
         model: A vision-language model of transformers of the Qwen-VL kind.
         processor: Its processor.
         most: Conversations in one batch.
-        seed: Of the sampling; without it every process samples differently.
     """
 
-    def __init__(self, model: Any, processor: Any, *, most: int = 8, seed: int | None = None) -> None:
+    def __init__(self, model: Any, processor: Any, *, most: int = 8) -> None:
         self._model = model.eval()
         self._processor = processor
         self._tokenizer = processor.tokenizer
@@ -60,10 +59,6 @@ class BatchedGenerator:
         self._waiting: dict[_Kind, list[_Asked]] = {}
         self._worker: asyncio.Task[None] | None = None
         self._using = threading.Lock()
-        if seed is not None:
-            import torch
-
-            torch.manual_seed(seed)
 
     async def generate(
         self,
@@ -90,13 +85,21 @@ class BatchedGenerator:
             self._worker = asyncio.create_task(self._work())
         return await reply
 
-    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+    def load(self, weights: Mapping[str, torch.Tensor], *, seed: int | None = None) -> None:
         """Take new weights, all of them. Blocking; waits for the batch that is under way.
+
+        Args:
+            weights: The weights by name.
+            seed: Of the sampling from now on; it goes on as it was without one.
 
         Raises:
             ConfigurationError: The weights are of another model.
         """
+        import torch
+
         with self._using:
+            if seed is not None:
+                torch.manual_seed(seed)
             missing, unexpected = self._model.load_state_dict(weights, strict=False)
             tied = set(getattr(self._model, "all_tied_weights_keys", None) or self._model._tied_weights_keys or ())
             if unexpected or set(missing) - tied:

@@ -2,7 +2,7 @@
 
     python -m videobrain.training.tiny.evaluate --model tiny --out DIR
 
-The directory keeps the videos, each answer and the results; the same command goes on where it was stopped.
+The directory keeps the videos, a run of each strategy and the results; the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -10,30 +10,36 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from videobrain.agent import resolve_strategy
 from videobrain.brain import VideoBrain
-from videobrain.errors import ConfigurationError, InputError, VideoBrainError
+from videobrain.errors import ConfigurationError, VideoBrainError
+from videobrain.evaluation.benchmarks import LoadedBenchmark, load_benchmark
 from videobrain.evaluation.metrics import percent
+from videobrain.evaluation.progress import Progress
+from videobrain.evaluation.record import Record as EvaluationRecord
+from videobrain.evaluation.results import read_results
+from videobrain.evaluation.runner import evaluate as run_benchmark
 from videobrain.models import ChatModel, resolve_model
 from videobrain.models.bundled import BUNDLED, DIRECTORY
-from videobrain.result import Outcome, Question
 from videobrain.settings import Settings
 from videobrain.training.tiny.figures import Evaluation, Record, agreement, hold_to_bars, parts_of
-from videobrain.training.tiny.stages import JsonLines, write_atomically
+from videobrain.training.tiny.stages import write_atomically
 from videobrain.world import WorldQuestion, read_questions, write_dataset
 
 STRATEGIES = ("videobrain", "uniform-16", "uniform-64", "blind")
 SEED = 500_000
 """Of the first video. The encoder is measured on the test videos from 0."""
-ANSWERS_FILE, RESULTS_FILE = "answers.jsonl", "results.json"
+RUNS, RESULTS_FILE = "runs", "results.json"
 
 _KINDS = ("direct", "search", "dense")
 _PER_VIDEO = 6
@@ -58,7 +64,7 @@ def evaluate(
 
     Args:
         model: Model string, or a model, which its maker closes.
-        out: Directory of videos, answers and results.
+        out: Directory of the videos, a run of each strategy, and results.
         questions: How many; see `fixed_mix`.
         strategies: Names of strategies.
         seed: Seed of the first video.
@@ -70,28 +76,26 @@ def evaluate(
 
     Raises:
         ConfigurationError: A model, a strategy or a number cannot be used.
-        InputError: The directory holds answers of another format.
+        InputError: A run in the directory is damaged.
         ModelStartError: A model cannot be started.
     """
     for strategy in strategies:
         resolve_strategy(strategy)
     if questions < 1 or not strategies:
         raise ConfigurationError("An evaluation needs at least one question and one strategy.")
-    folder, asked = _held_out(out, questions, seed, duration_seconds, log)
-    journal = Journal(out / ANSWERS_FILE)
-    records = anyio.run(_ask_model, model, strategies, folder, asked, out / "cache", concurrency, journal, log)
+    benchmark = _held_out(out, questions, seed, duration_seconds, log)
+    records = anyio.run(_ask_model, model, strategies, benchmark, out, concurrency, log)
     others: Mapping[str, list[Record]] = {}
     if compare is not None:
-        first = strategies[:1]
-        others = anyio.run(_ask_model, compare, first, folder, asked, out / "cache", concurrency, journal, log)
+        others = anyio.run(_ask_model, compare, strategies[:1], benchmark, out, concurrency, log)
     same = agreement(records[strategies[0]], others[strategies[0]]) if others else None
     name, weights = _identity(model)
     evaluation = Evaluation(
         model=name,
         weights=weights,
         version=version("videobrain"),
-        questions=len(asked),
-        videos=len({question.video for question in asked}),
+        questions=len(benchmark.samples),
+        videos=len({sample.video for sample in benchmark.samples}),
         duration_seconds=duration_seconds,
         seed=seed,
         strategies={strategy: parts_of(records[strategy]) for strategy in strategies},
@@ -128,43 +132,7 @@ def weights_digest(directory: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-class Journal:
-    """The finished questions of a directory, one JSON object per line, appended as they finish.
-
-    Args:
-        path: The file. A last line that was cut short is dropped.
-
-    Raises:
-        InputError: A line is no record.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._lines = JsonLines(path, lambda line: True)
-            lines = path.read_text("utf-8").splitlines()
-            self._records = {_key(record): record for record in map(Record.model_validate_json, lines)}
-        except ValueError as error:
-            raise InputError(
-                f"{path} holds no answers of this version: {error}", hint="Name another directory, or delete the file."
-            ) from error
-
-    def find(self, model: str, weights: str, strategy: str, question: WorldQuestion) -> Record | None:
-        """The record of a question; None where it was not finished, or ended with an error."""
-        wanted = Record(model=model, weights=weights, strategy=strategy, question=question)
-        found = self._records.get(_key(wanted))
-        return found if found is not None and not found.error else None
-
-    def add(self, record: Record) -> None:
-        """Append a finished question."""
-        self._lines.add(**record.model_dump(mode="json"))
-        self._records[_key(record)] = record
-
-
-def _key(record: Record) -> tuple[str, ...]:
-    return record.model, record.weights, record.strategy, record.question.model_dump_json()
-
-
-def _held_out(out: Path, count: int, seed: int, duration_seconds: int, log: Log) -> tuple[Path, list[WorldQuestion]]:
+def _held_out(out: Path, count: int, seed: int, duration_seconds: int, log: Log) -> LoadedBenchmark:
     videos = math.ceil(count / _PER_VIDEO)
     folder = out / f"videos-{duration_seconds}"
 
@@ -173,7 +141,10 @@ def _held_out(out: Path, count: int, seed: int, duration_seconds: int, log: Log)
             log(f"{done} of {total} videos are there")
 
     path = write_dataset(folder, "test", videos, seed=seed, duration_seconds=duration_seconds, progress=progress)
-    return folder, fixed_mix(read_questions(path), count)
+    keys = [question.key for question in fixed_mix(read_questions(path), count)]
+    benchmark = load_benchmark("world", folder, split="test")
+    samples = {sample.key: sample for sample in benchmark.samples}
+    return replace(benchmark, samples=tuple(samples[key] for key in keys))
 
 
 def _identity(model: str | ChatModel) -> tuple[str, str]:
@@ -189,11 +160,9 @@ def _identity(model: str | ChatModel) -> tuple[str, str]:
 async def _ask_model(
     model: str | ChatModel,
     strategies: Sequence[str],
-    folder: Path,
-    questions: Sequence[WorldQuestion],
-    cache: Path,
+    benchmark: LoadedBenchmark,
+    out: Path,
     concurrency: int | None,
-    journal: Journal,
     log: Log,
 ) -> dict[str, list[Record]]:
     """Records of each strategy, in the order of the questions."""
@@ -203,25 +172,21 @@ async def _ask_model(
     records: dict[str, list[Record]] = {}
     try:
         for strategy in strategies:
-            found = {each.key: journal.find(name, weights, strategy, each) for each in questions}
-            missing = [question for question in questions if found[question.key] is None]
-            if missing:
-                await chat.capacity()  # a model that cannot start is one error, not one for each question
-                # Strategies without tools never search, so nothing is embedded ahead for them.
-                warm = None if strategy == "videobrain" else False
-                settings = Settings(cache_dir=cache, temperature=0.0, warm_index=warm)
-                async with VideoBrain(chat, strategy=strategy, settings=settings) as brain:
-                    progress = _Progress(f"{name}, {strategy}", len(missing), len(questions), log)
-                    asked = [_question(folder, question) for question in missing]
-                    by_key = {question.key: question for question in missing}
-                    async with brain.ask_many(asked, concurrency=concurrency) as outcomes:
-                        async for outcome in outcomes:
-                            question = by_key[outcome.question.key or ""]
-                            record = _record(name, weights, strategy, question, outcome)
-                            found[question.key] = record
-                            journal.add(record)
-                            progress.add(record)
-            records[strategy] = [record for record in found.values() if record is not None]
+            run = out / RUNS / _file_name(f"{name}-{weights}") / strategy
+            # Strategies without tools never search, so nothing is embedded ahead for them.
+            warm = None if strategy == "videobrain" else False
+            settings = Settings(cache_dir=out / "cache", temperature=0.0, warm_index=warm)
+            await run_benchmark(
+                benchmark,
+                VideoBrain(chat, strategy=strategy, settings=settings),
+                run,
+                concurrency=concurrency,
+                max_errors=None,
+                retry_errors=True,
+                on_progress=_Progress(f"{name}, {strategy}", log),
+            )
+            found = {each.sample.key: each for each in await anyio.to_thread.run_sync(read_results, run)}
+            records[strategy] = [_record(found[sample.key], weights) for sample in benchmark.samples]
     finally:
         if isinstance(model, str):
             with anyio.CancelScope(shield=True):
@@ -229,54 +194,48 @@ async def _ask_model(
     return records
 
 
-def _question(folder: Path, question: WorldQuestion) -> Question:
-    return Question(
-        video=folder / question.video, question=question.question, options=question.options, key=question.key
-    )
-
-
-def _record(model: str, weights: str, strategy: str, question: WorldQuestion, outcome: Outcome) -> Record:
-    answer = outcome.answer
-    if answer is None:
-        error = f"{type(outcome.error).__name__}: {outcome.error}"
-        return Record(model=model, weights=weights, strategy=strategy, question=question, error=error)
-    usage = answer.usage
+def _record(record: EvaluationRecord, weights: str) -> Record:
+    question = WorldQuestion.model_validate(record.sample.extra["world"])
+    who = {"model": record.model, "weights": weights, "strategy": record.strategy, "question": question}
+    if record.prediction is None:
+        return Record(**who, error=record.error or "")
+    usage = record.usage
     return Record(
-        model=model,
-        weights=weights,
-        strategy=strategy,
-        question=question,
-        text=answer.text,
-        choice=answer.choice,
-        stop_reason=answer.stop_reason,
+        **who,
+        text=record.prediction.text,
+        choice=record.prediction.choice,
+        stop_reason=record.stop_reason or "",
         frames=usage.frames,
         turns=usage.turns,
         # The reply that ends a run, for want of another correction, is counted by no correction.
-        ill_formed=usage.corrections + (answer.stop_reason == "corrections"),
+        ill_formed=usage.corrections + (record.stop_reason == "corrections"),
         calls=sum(usage.tool_calls.values()),
         seconds=usage.seconds,
     )
 
 
+def _file_name(text: str) -> str:
+    """Something of the text that any file system takes, and a digest that tells it from others."""
+    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', text)[-60:]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 class _Progress:
     """Says now and then how far a strategy is."""
 
-    def __init__(self, name: str, missing: int, total: int, log: Log) -> None:
-        self._name, self._missing, self._log = name, missing, log
-        self._done = self._right = 0
-        self._began = time.monotonic()
-        if missing < total:
-            log(f"{name}: {total - missing} of {total} questions are answered already")
+    def __init__(self, name: str, log: Log) -> None:
+        self._name, self._log = name, log
+        self._told = -1
 
-    def add(self, record: Record) -> None:
-        self._done += 1
-        self._right += record.right
-        if self._done % _REPORT_QUESTIONS == 0 or self._done == self._missing:
-            left = (time.monotonic() - self._began) / self._done * (self._missing - self._done)
-            self._log(
-                f"{self._name}: {self._done} of {self._missing} asked, {percent(self._right / self._done)} right, "
-                f"{left / 60:.0f} minutes left"
-            )
+    def __call__(self, progress: Progress) -> None:
+        if self._told < 0 and progress.earlier:
+            self._log(f"{self._name}: {progress.earlier} of {progress.questions} questions are answered already")
+        new = progress.done - progress.earlier
+        at_end = progress.done == progress.questions
+        if new and new != self._told and (new % _REPORT_QUESTIONS == 0 or at_end):
+            left = progress.seconds / new * (progress.questions - progress.done)
+            asked = f"{progress.done} of {progress.questions} asked"
+            self._log(f"{self._name}: {asked}, {percent(progress.accuracy or 0)} right, {left / 60:.0f} minutes left")
+        self._told = new
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,13 +10,13 @@ import os
 import sys
 import sysconfig
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
-import videobrain
-from videobrain.errors import MissingDependencyError
+from videobrain.errors import ConfigurationError, MissingDependencyError
 from videobrain.training.verl.cpu import cpu_environment
 from videobrain.training.verl.launch import Launch
 from videobrain.training.verl.overrides import arguments, composed
@@ -154,8 +154,11 @@ class TrainingConfig(BaseModel, ABC):
 
     def environment(self, device: Device) -> dict[str, str]:
         """Environment variables of verl's processes, beside those that there are."""
-        variables = {"HYDRA_FULL_ERROR": "1", "TENSORBOARD_DIR": str(self.out / "tensorboard")}
-        root = str(Path(videobrain.__file__).parent.parent)
+        variables = {
+            "HYDRA_FULL_ERROR": "1",
+            "TENSORBOARD_DIR": str(self.out / "tensorboard"),
+        }
+        root = str(Path(__file__).parents[3])
         if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
             # A checkout: verl's processes must find the same package, wherever they run.
             paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -243,3 +246,22 @@ class TrainingConfig(BaseModel, ABC):
 def python_module(module: str) -> tuple[str, ...]:
     """The command that runs a module in this environment."""
     return (sys.executable, "-m", module)
+
+
+C = TypeVar("C", bound=TrainingConfig)
+
+
+def configured(kind: type[C], fields: Mapping[str, Any]) -> C:
+    """A configuration of fields from outside.
+
+    Raises:
+        ConfigurationError: A field is unknown, missing or wrong; the error names each.
+    """
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg'].removeprefix('Value error, ')}"
+            for each in error.errors()
+        )
+        raise ConfigurationError(f"The training cannot be configured so: {wrong}.") from error

@@ -65,14 +65,15 @@ class HfServer:
         dtype = torch.float32 if device is None or device.type == "cpu" else torch.bfloat16
         loaded = transformers.AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
         processor = transformers.AutoProcessor.from_pretrained(model)
-        self._generator = BatchedGenerator(
-            loaded.to(device), processor, most=int(config.max_num_seqs), seed=int(config.seed) + rank
-        )
+        self._generator = BatchedGenerator(loaded.to(device), processor, most=int(config.max_num_seqs))
+        self._seed = (int(config.seed), rank)
         self._steps: int | None = None
 
     async def load(self, weights: dict[str, torch.Tensor], steps: int | None) -> None:
         """Take new weights."""
-        await asyncio.to_thread(self._generator.load, weights)
+        # Of the step too: a training that goes on must not sample again what it sampled first.
+        seed = hash((*self._seed, steps or 0)) % 2**63
+        await asyncio.to_thread(self._generator.load, weights, seed=seed)
         self._steps = steps
 
     async def generate(

@@ -17,7 +17,7 @@ from videobrain.models.server import ServerProcess
 
 _POLL_SECONDS = 0.2
 _TAIL_BYTES = 2**17
-_STEP = re.compile(r"(?:^|\s)step:(\d+) - (.+)$")
+_STEP = re.compile(r"(?<![\w.])step:(\d+) - (.+)$")
 _METRIC = re.compile(r"([\w/()@.-]+):(?:np\.\w+\()?(-?(?:[\d.]+(?:e[+-]?\d+)?|inf|nan))\)?")
 _CAUSE = re.compile(r"^(?:\(.*?\)\s*|\[.*?\]:?\s*)*((?:\w+\.)*\w*(?:Error|Exception|Interrupt)(?::.*|))$")
 _NO_CAUSE = re.compile(r"ChildFailedError|SignalException")
@@ -43,7 +43,7 @@ class Launch:
 
 
 class StepDone(NamedTuple):
-    """An optimiser step that is done."""
+    """An optimiser step that is done, or that was validated."""
 
     step: int
     metrics: Mapping[str, float]
@@ -111,14 +111,15 @@ def step_of(line: str) -> StepDone | None:
 
 def read_metrics(path: Path) -> list[StepDone]:
     """The steps of a training, each once: a step that was done again after a kill counts as it was the last time."""
-    steps: dict[int, StepDone] = {}
+    steps: dict[int, dict[str, float]] = {}
     for line in path.read_text("utf-8").splitlines():
         try:
             record = json.loads(line)
-            steps[record["step"]] = StepDone(record["step"], record["metrics"])
+            # Training and validation are told one after the other.
+            steps.setdefault(record["step"], {}).update(record["metrics"])
         except (ValueError, KeyError, TypeError):
             continue  # the last line of a process that was killed
-    return [steps[number] for number in sorted(steps)]
+    return [StepDone(number, steps[number]) for number in sorted(steps)]
 
 
 def _lines(process: ServerProcess) -> Iterator[str]:

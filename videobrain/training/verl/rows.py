@@ -6,24 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from videobrain.agent import Trace
 from videobrain.agent.events import EpisodeStarted
 from videobrain.errors import InputError, TraceError
 from videobrain.models import Message, ToolSchema
-from videobrain.training.sample import TrainingSample
 from videobrain.training.tokens import ConversationTokenizer, TokenizedConversation
-
-
-class TrajectoryRow(BaseModel):
-    """A line of a file of trajectories: a question, and the trace of the run that answered it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")  # files say more than is needed here
-
-    sample: TrainingSample
-    trace: str
-    """Path of the trace, within the directory of the file."""
+from videobrain.training.trajectories import Trajectory
 
 
 class _Place(NamedTuple):
@@ -46,7 +36,7 @@ class TrajectoryRows:
     """The trajectories of some files. Making it reads no trace; a row does.
 
     Args:
-        files: JSON lines, each a `TrajectoryRow`; traces lie beside them.
+        files: JSON lines, each a `Trajectory`; traces lie beside them.
         limit: So many at the most; the first ones.
 
     Raises:
@@ -62,7 +52,7 @@ class TrajectoryRows:
     def __len__(self) -> int:
         return len(self._places)
 
-    def row(self, number: int) -> TrajectoryRow:
+    def row(self, number: int) -> Trajectory:
         """A line.
 
         Raises:
@@ -73,13 +63,13 @@ class TrajectoryRows:
             file.seek(place.offset)
             text = file.readline()
         try:
-            return TrajectoryRow.model_validate_json(text)
+            return Trajectory.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise InputError(
                 f"{place.file} is no file of trajectories: line {place.line}, {where or 'content'}: {first['msg']}.",
-                hint='Each line is {"sample": …, "trace": …}.',
+                hint="videobrain train trajectories writes them.",
             ) from error
 
     def conversation(self, number: int) -> Conversation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from videobrain.training.verl.config import CHECKPOINTS, LOGS, TrainingConfig
 from videobrain.training.verl.launch import StepDone, run_command
 
 CONFIG_FILE, FINISHED_FILE, METRICS_FILE = "training.json", "finished.json", "metrics.jsonl"
-_LATEST = "latest_checkpointed_iteration.txt"  # verl's own
+_LATEST, _STEP_PREFIX = "latest_checkpointed_iteration.txt", "global_step_"  # verl's own
 _MAY_CHANGE = frozenset({"steps", "epochs", "save_steps", "keep_checkpoints", "loggers", "offload"})
 """What may be other when a training goes on: how long it goes, and what changes nothing that is learnt."""
 
@@ -60,6 +61,7 @@ def run_training(
         (out / FINISHED_FILE).unlink(missing_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         _write(out / CONFIG_FILE, now)
+        _clear(out, config.keep_checkpoints)
         run_command(launch, name=name, logs=out / LOGS, metrics=out / METRICS_FILE, on_step=on_step)
         _write(out / FINISHED_FILE, {"step": last_step(out)})
     step = last_step(out)
@@ -81,7 +83,7 @@ def last_step(out: Path) -> int | None:
 
 def checkpoint_of(out: Path, step: int) -> Path:
     """Where verl keeps the checkpoint of a step."""
-    return out / CHECKPOINTS / f"global_step_{step}"
+    return out / CHECKPOINTS / f"{_STEP_PREFIX}{step}"
 
 
 def model_of(out: Path) -> str | None:
@@ -122,6 +124,25 @@ def _is_done(config: TrainingConfig, before: dict[str, Any] | None, now: dict[st
         return step >= config.steps
     # Only verl knows how many steps its epochs have; it has been there before.
     return (config.out / FINISHED_FILE).exists() and before["config"]["epochs"] == now["config"]["epochs"]
+
+
+def _clear(out: Path, keep: int | None) -> None:
+    """Delete checkpoints that a killed start left half written, and the oldest ones of earlier starts.
+
+    verl itself counts those of its own process alone.
+    """
+    last = last_step(out)
+    if last is None:
+        return
+    found = {
+        int(path.name.removeprefix(_STEP_PREFIX)): path
+        for path in (out / CHECKPOINTS).glob(f"{_STEP_PREFIX}*")
+        if path.name.removeprefix(_STEP_PREFIX).isdecimal()
+    }
+    whole = sorted(step for step in found if step <= last)
+    for step, path in found.items():
+        if step > last or (keep is not None and step in whole[:-keep]):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
