@@ -94,6 +94,9 @@ def test_verls_schema_refuses_unknown_keys(
     composed = yaml.safe_load(plan.stdout.partition("\n\n")[2])
     assert composed["trainer"]["default_local_dir"] == str(odd / "checkpoints")
     assert composed["data"]["train_files"] == [str(trajectories)]
+    for recipe in ("paper", "lora-24gb"):  # the keys of GPUs and of adapters are verl's too
+        command = sft(trajectories, tiny_random_model, odd, "--recipe", recipe, "--batch-size", 8, "--dry-run")
+        assert "device: cuda" in finished(start(*command)).stdout
     refused = finished(start(*sft(trajectories, tiny_random_model, odd, "--verl", "optim.wight_decay=1")), status=2)
     assert "no key 'optim.wight_decay'" in refused.stderr
     assert "optim.weight_decay" in refused.stderr
