@@ -28,7 +28,7 @@ HEAVY = (
 )
 
 FLOORS = [
-    {"errors", "limits", "settings", "blocking", "files", "text"},
+    {"errors", "limits", "settings", "blocking", "files", "installed", "text"},
     {"result"},
     {"video"},
     {"index"},

@@ -20,6 +20,7 @@ import typer
 from videobrain.evaluation.cli import register as register_evaluation
 from videobrain.training.cli import register as register_training
 from videobrain.training.preparation_cli import register as register_preparation
+from videobrain.training.verl.grpo_cli import register as register_grpo
 
 if TYPE_CHECKING:
     from videobrain.agent import Trace
@@ -380,6 +381,7 @@ def tiny(
 register_evaluation(app)
 register_training(train)
 register_preparation(train)
+register_grpo(train)
 
 
 @app.callback(invoke_without_command=True)

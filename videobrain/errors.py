@@ -29,6 +29,7 @@
     ├── LimitExceeded              a limit was reached and `on_limit="raise"`; carries the partial answer
     ├── WorkerDiedError            the process on a cluster that was asked a question of an evaluation
     ├── EvaluationStoppedError     a batch was stopped: too many errors, or its results cannot be written
+    ├── RolloutError               a rollout of a training that says nothing about the policy, and is left out
     └── TrainingFailedError        a training in a process of its own; carries `step` and `log`
 
 Each message names the thing and the cause; `hint` is the next step for the reader and is part of `str(error)`.
@@ -223,6 +224,10 @@ class WorkerDiedError(VideoBrainError):
 
 class EvaluationStoppedError(VideoBrainError):
     """A batch of questions was stopped before its end. What was finished is kept, and a second start goes on."""
+
+
+class RolloutError(VideoBrainError):
+    """A rollout of a training says nothing about the policy: it is left out, and never counts as a bad one."""
 
 
 class TrainingFailedError(VideoBrainError):

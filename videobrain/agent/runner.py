@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any, Protocol, runtime_checkable
 
 import anyio
@@ -37,6 +36,7 @@ from videobrain.agent.steps import AskModel, Conclusion, EpisodeConfig, ToolOutc
 from videobrain.agent.subtitles import EpisodeSubtitles, subtitle_prompts, tokens_of
 from videobrain.agent.trace import Trace
 from videobrain.errors import DecodeTimeoutError, LimitExceeded, ModelTimeoutError, VideoBrainError
+from videobrain.installed import installed_version
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, ChatReply, ChatRequest, Message, ModelEvent, RequestRetried, ToolSchema
 from videobrain.result import Answer, Usage
@@ -404,7 +404,7 @@ class Run:
                 model=self.model.name,
                 strategy=strategy.name,
                 started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                version=version("videobrain"),
+                version=installed_version(),
             )
         )
         for warning in self._about_subtitles:

@@ -99,16 +99,8 @@ class Engine:
 
     def profile(self, base: ModelProfile) -> ModelProfile:
         """`base` with what the processor and its chat template say."""
-        facts: dict[str, Any] = {"constrains": True, "sends_temperature": True, "sends_seed": True}
-        facts["native_tools"] = "tools" in str(self.processor.chat_template or self._tokenizer.chat_template or "")
-        images = self.processor.image_processor
-        if hasattr(images, "patch_size") and hasattr(images, "merge_size"):
-            side = facts["image_patch"] = images.patch_size * images.merge_size
-            size = images.size
-            for field, edge in (("image_min_tokens", "shortest_edge"), ("image_max_tokens", "longest_edge")):
-                if pixels := size.get(edge):
-                    facts[field] = max(1, pixels // side**2)
-        return base.model_copy(update=facts)
+        facts = {"constrains": True, "sends_temperature": True, "sends_seed": True}
+        return base.model_copy(update={**facts, **processor_facts(self.processor)})
 
     def generate(
         self, request: ChatRequest, *, stop: threading.Event, on_text: Callable[[str], None] | None = None
@@ -160,7 +152,7 @@ class Engine:
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         calls: tuple[NativeToolCall, ...] = ()
         if request.tools:
-            text, calls = _split_calls(text)
+            text, calls = split_calls(text)
         return ChatReply(
             text=text,
             tool_calls=calls,
@@ -319,7 +311,21 @@ def _json_or_text(text: str) -> Any:
         return text
 
 
-def _split_calls(text: str) -> tuple[str, tuple[NativeToolCall, ...]]:
+def processor_facts(processor: Any) -> dict[str, Any]:
+    """Fields of `ModelProfile` that a processor and its chat template settle."""
+    template = processor.chat_template or processor.tokenizer.chat_template
+    facts: dict[str, Any] = {"native_tools": "tools" in str(template or "")}
+    images = processor.image_processor
+    if hasattr(images, "patch_size") and hasattr(images, "merge_size"):
+        side = facts["image_patch"] = images.patch_size * images.merge_size
+        size = images.size
+        for field, edge in (("image_min_tokens", "shortest_edge"), ("image_max_tokens", "longest_edge")):
+            if pixels := size.get(edge):
+                facts[field] = max(1, pixels // side**2)
+    return facts
+
+
+def split_calls(text: str) -> tuple[str, tuple[NativeToolCall, ...]]:
     """Text without its well-formed calls, and those calls; what is malformed stays text, for the loop to correct."""
     calls: list[NativeToolCall] = []
 

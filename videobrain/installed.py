@@ -1,0 +1,15 @@
+"""Which videobrain this is."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+UNKNOWN = "0+unknown"
+
+
+def installed_version() -> str:
+    """The version of the installed package; `UNKNOWN` for a checkout on the path of a process, as trainings use it."""
+    try:
+        return version("videobrain")
+    except PackageNotFoundError:
+        return UNKNOWN
