@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -121,7 +122,7 @@ class Errors:
         if isinstance(error, VideoBrainError):
             _fail(str(error), 2 if isinstance(error, InputError) else 1)
         if isinstance(error, KeyboardInterrupt):
-            _fail("interrupted; the same command goes on from the last checkpoint", 130)
+            _fail("interrupted; the same command goes on from there", 130)
 
 
 def assignments(texts: list[str] | None, option: str) -> dict[str, Any]:
@@ -150,9 +151,9 @@ def show_plan(config: TrainingConfig) -> None:
         sys.stderr.write(f"warning: The keys were not held against verl's own. {error}\n")
 
 
-def show_step(done: StepDone) -> None:
-    """One line about a step on stderr."""
-    shown = [f"{name} {done.metrics[metric]:.4g}" for metric, name in SHOWN_METRICS.items() if metric in done.metrics]
+def show_step(done: StepDone, metrics: Mapping[str, str] = SHOWN_METRICS) -> None:
+    """One line about a step on stderr, with these of its metrics under these names."""
+    shown = [f"{name} {done.metrics[metric]:.4g}" for metric, name in metrics.items() if metric in done.metrics]
     sys.stderr.write(f"step {done.step}  {'  '.join(shown)}\n")
 
 

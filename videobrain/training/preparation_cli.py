@@ -7,16 +7,16 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from videobrain.training.cli import Errors
 
 if TYPE_CHECKING:
     from videobrain.models import ChatModel
     from videobrain.settings import Settings
     from videobrain.training.rounds import Asking
-
-T = TypeVar("T")
 
 Encoder = Annotated[str | None, typer.Option(help="open_clip model of the frame index. [default: $VIDEOBRAIN_ENCODER]")]
 JudgeModel = Annotated[str | None, typer.Option(help="Model that judges answers in words.")]
@@ -156,7 +156,6 @@ def _run(
     **how: Any,
 ) -> None:
     """Do the work with a display; an error of ours becomes words and an exit status."""
-    from videobrain.errors import VideoBrainError
     from videobrain.evaluation.judge import Judge
     from videobrain.evaluation.show import EvaluationDisplay
     from videobrain.models import resolve_model
@@ -180,23 +179,11 @@ def _run(
             if judging is not None:
                 await judging.aclose()
 
-    try:
+    with Errors():
         asyncio.run(run())
-    except VideoBrainError as error:
-        _fail(error)
-    except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; the same command goes on from here\n")
-        raise SystemExit(130) from None
 
 
 def _show(page: str, counts: dict[Any, int], as_json: bool) -> None:
     import json
 
     sys.stdout.write(f"{json.dumps(counts)}\n" if as_json else page)
-
-
-def _fail(error: Exception) -> NoReturn:
-    from videobrain.errors import InputError
-
-    sys.stderr.write(f"error: {error}\n")
-    raise SystemExit(2 if isinstance(error, InputError) else 1)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from videobrain.training.cli import Errors, assignments, show_plan
-
-if TYPE_CHECKING:
-    from videobrain.training.verl.launch import StepDone
+from videobrain.training.cli import Errors, assignments, show_plan, show_step
 
 SHOWN_METRICS = {
     "critic/score/mean": "reward",
@@ -66,7 +63,7 @@ def grpo(
         if dry_run:
             show_plan(made)
             return
-        done = run_grpo(made, on_step=None if quiet else _show_step)
+        done = run_grpo(made, on_step=None if quiet else lambda step: show_step(step, SHOWN_METRICS))
         sys.stdout.write(f"{done.checkpoint}\n")
 
 
@@ -78,8 +75,3 @@ def _fields_of(file: Path | None) -> dict[str, Any]:
         return dict(fields)
     except (OSError, ValueError, TypeError) as error:
         raise typer.BadParameter(f"{file} is no file with one JSON object: {error}", param_hint="--config") from error
-
-
-def _show_step(done: StepDone) -> None:
-    shown = [f"{name} {done.metrics[metric]:.4g}" for metric, name in SHOWN_METRICS.items() if metric in done.metrics]
-    sys.stderr.write(f"step {done.step}  {'  '.join(shown)}\n")
