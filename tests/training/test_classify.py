@@ -238,6 +238,11 @@ async def test_what_would_be_the_same_request_is_asked_once(tmp_path: Path) -> N
     [
         ({}, {"votes": 0}, "at least 1 vote"),
         ({"correct_option": None}, {}, "truth of the sample 'q0' is not known"),
+        (
+            {"task": "open", "options": None, "correct_option": None},
+            {},
+            r"Only a judge can say whether an answer to 'q0' is right\. Name one with --judge",
+        ),
     ],
 )
 async def test_what_cannot_be_classified(tmp_path: Path, fields: Any, how: Any, words: str) -> None:

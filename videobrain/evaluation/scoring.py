@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from videobrain.evaluation.metrics import Verdicts, needs_verdict, verdicts_of
 from videobrain.evaluation.record import Record
+from videobrain.evaluation.sample import Sample
 from videobrain.evaluation.verdict import Judgement
 from videobrain.world import WorldQuestion
 
@@ -17,13 +18,22 @@ def own_score(record: Record) -> float | None:
 
     None for any other record.
     """
-    if record.sample.task != "open" or record.prediction is None or "world" not in record.sample.extra:
+    question = _question_that_knows(record.sample)
+    return None if question is None or record.prediction is None else float(question.accepts(record.prediction.text))
+
+
+def scores_itself(sample: Sample) -> bool:
+    """Whether a question in words knows which answers are right, so that it wants no judge."""
+    return _question_that_knows(sample) is not None
+
+
+def _question_that_knows(sample: Sample) -> WorldQuestion | None:
+    if sample.task != "open" or "world" not in sample.extra:
         return None
     try:
-        question = WorldQuestion.model_validate(record.sample.extra["world"])
+        return WorldQuestion.model_validate(sample.extra["world"])
     except ValidationError:  # somebody else's `extra`
         return None
-    return float(question.accepts(record.prediction.text))
 
 
 def wants_judge(record: Record) -> bool:

@@ -112,13 +112,13 @@ async def classify(
 
     Raises:
         ConfigurationError: An argument cannot be used, or the directory holds a classification of other models.
-        InputError: There are no samples, two have one key, or one's truth is not known.
+        InputError: There are no samples, two have one key, one's truth is not known, or one wants a judge.
         EvaluationStoppedError: A round was stopped by too many errors; what is finished is kept.
     """
     if votes < 1:
         raise ConfigurationError(f"A question needs at least 1 vote in each round, not {votes}.")
     asking = asking or Asking(settings=Settings())
-    found = check_samples(samples)
+    found = check_samples(samples, asking.judge)
     place = Path(out)
     known: dict[str, dict[Round, list[Copy]]] = {sample.key: {} for sample in found}
     first = UniformStrategy(asking.settings.initial_frames)

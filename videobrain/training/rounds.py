@@ -25,7 +25,7 @@ from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.results import read_results
 from videobrain.evaluation.runner import evaluate
-from videobrain.evaluation.scoring import scores_by_key
+from videobrain.evaluation.scoring import scores_by_key, scores_itself
 from videobrain.evaluation.verdict_file import read_judgements
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, resolve_model
@@ -172,11 +172,11 @@ def copy_of(sample: TrainingSample, number: int, *, options: int = 0) -> Trainin
     return sample.model_copy(update={"key": key, "options": turned, "correct_option": correct})
 
 
-def check_samples(samples: Iterable[TrainingSample]) -> list[TrainingSample]:
+def check_samples(samples: Iterable[TrainingSample], judge: Judge | None) -> list[TrainingSample]:
     """The samples, once it is sure that they can be told apart and judged.
 
     Raises:
-        InputError: There are none, two have one key, or one's truth is not known.
+        InputError: There are none, two have one key, one's truth is not known, or one wants a judge and there is none.
     """
     found: dict[str, TrainingSample] = {}
     for sample in samples:
@@ -185,6 +185,11 @@ def check_samples(samples: Iterable[TrainingSample]) -> list[TrainingSample]:
         if not has_truth(sample):
             raise InputError(
                 f"The truth of the sample {sample.key!r} is not known.", hint="Leave out questions without an answer."
+            )
+        if sample.task == "open" and judge is None and not scores_itself(sample):
+            raise InputError(
+                f"Only a judge can say whether an answer to {sample.key!r} is right.",
+                hint="Name one with --judge (Asking.judge), or leave out questions that are answered in words.",
             )
         found[sample.key] = sample
     if not found:

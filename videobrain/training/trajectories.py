@@ -108,7 +108,7 @@ async def write_trajectories(
 
     Raises:
         ConfigurationError: An argument cannot be used, or the directory holds another run.
-        InputError: No sample is Adaptive or Active, two have one key, or one's truth is not known.
+        InputError: No sample is Adaptive or Active, two have one key, one's truth is not known, or one wants a judge.
         EvaluationStoppedError: The run was stopped by too many errors; what is finished is kept.
     """
     asking = asking or Asking(settings=Settings(temperature=_TEMPERATURE))
@@ -125,7 +125,7 @@ async def write_trajectories(
         raise InputError(
             "No sample is Adaptive or Active.", hint="Classify the samples first (videobrain train classify)."
         )
-    found = check_samples(taught)
+    found = check_samples(taught, asking.judge)
     place = Path(out)
     async with Rounds(place, asking) as rounds:
         copies = await rounds.run(
