@@ -86,8 +86,7 @@ class Usage(BaseModel):
         counts = {
             name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields if name != "tool_calls"
         }
-        calls = Counter(self.tool_calls) + Counter(other.tool_calls)
-        return Usage(**counts, tool_calls=dict(sorted(calls.items())))
+        return Usage(**counts, tool_calls=dict(Counter(self.tool_calls) + Counter(other.tool_calls)))
 
 
 class Answer(BaseModel):

@@ -90,6 +90,8 @@ def test_rollout_engines_on_the_cpu(rollout: Any) -> None:
     assert ("VLLM_TARGET_DEVICE" in variables) is (rollout == "vllm")
     assert a_config(rollout="hf").launch().environment["VERL_USE_EXTERNAL_MODULES"].endswith("hf_rollout")
     assert "VERL_USE_EXTERNAL_MODULES" not in a_config().launch().environment
+    # Ray's workers run with them on whichever machine.
+    assert config.compile()["+ray_kwargs.ray_init.runtime_env.env_vars"] == variables
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,15 @@ def test_a_training_is_killed_and_goes_on(training: Training) -> None:
 
     traces = sorted((training.out / "rollouts").rglob("*.jsonl"))
     assert len(traces) >= 2 * 4 * 3
+    rewards = {
+        step: [json.loads(path.read_text("utf-8"))["reward"] for path in place.glob("*.reward.json")]
+        for step in metrics
+        if (place := training.out / "rollouts" / f"step-{step:06d}")
+    }
+    asked_once = {step: paid for step, paid in rewards.items() if len(paid) == 2 * 4}
+    assert asked_once
+    for step, paid in asked_once.items():
+        assert metrics[step]["critic/score/mean"] == pytest.approx(math.fsum(paid) / len(paid), rel=1e-4)
     trace = Trace.load(traces[0])
     assert trace.answer is not None
     assert any(frame.jpeg for frame in trace.frames().values())
@@ -175,6 +184,9 @@ def test_validation_difficulty_and_other_objectives(verl_python: Path, tiny_rand
         kl=0.01,
         lora_rank=4,
         validate_on=[str(tmp_path / "samples.jsonl")],
+        # Replies that end at their limit: all rollouts of a step are of one length.
+        tools=[],
+        limits={"turns": 1, "corrections": 0},
     )
     training.run(2)
     metrics = training.metrics()

@@ -146,12 +146,8 @@ class Run:
     @property
     def usage(self) -> Usage:
         """What the run has cost so far, over all its Episodes and requests."""
-        total: Counter[str] = Counter()
-        calls: Counter[str] = Counter()
-        for usage in self._usages.values():
-            total.update(usage.model_dump(exclude={"tool_calls", "seconds"}))
-            calls.update(usage.tool_calls)
-        return Usage(**total, tool_calls=dict(calls), seconds=round(self.seconds, 6))
+        total = sum(self._usages.values(), Usage())
+        return total.model_copy(update={"seconds": round(self.seconds, 6)})
 
     def listen(self, on_event: Callable[[Event], None]) -> None:
         """Have a function called with each event from now on."""
@@ -373,10 +369,7 @@ class Run:
 
     def _count(self, more: Mapping[str, int], *, calls: Sequence[str] = ()) -> None:
         """Add to what was done outside of any Episode."""
-        usage = self._usages.get(None, Usage())
-        added = {name: getattr(usage, name) + value for name, value in more.items()}
-        tool_calls = dict(Counter(usage.tool_calls) + Counter(calls))
-        self._usages[None] = usage.model_copy(update={**added, "tool_calls": tool_calls})
+        self._usages[None] = self._usages.get(None, Usage()) + Usage(**more, tool_calls=Counter(calls))
 
     def _on_model_event(self, event: ModelEvent) -> None:
         if isinstance(event, RequestRetried):

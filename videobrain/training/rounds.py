@@ -156,10 +156,6 @@ class Rounds:
         wanted = {sample.key for sample in samples}
         return await anyio.to_thread.run_sync(lambda: _by_question(directory, wanted, asking.judge))
 
-    def place(self, name: str) -> Path:
-        """Directory of a round's run."""
-        return self._out / name
-
 
 def copy_of(sample: TrainingSample, number: int, *, options: int = 0) -> TrainingSample:
     """One asking of a question, its options turned by so many places, so that a letter is no answer by luck."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import math
 import random
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -13,39 +14,39 @@ from PIL import Image, ImageDraw, ImageFont
 
 from videobrain.video.frame import Pixels
 from videobrain.world.scenario import Background, FrameState, Glyph, Sight
-from videobrain.world.vocabulary import COLOURS, FRAME_SIDE
+from videobrain.world.vocabulary import COLOURS, FRAME_SIDE, SHADE, Colour
 
 _FINER = 4
 """Masks are drawn so many times larger and averaged: Pillow's polygons have hard edges."""
-_SHADE = 16
 _CARD, _INK = (15, 15, 20), (250, 250, 250)
 
 
-def draw_state(state: FrameState, side: int = FRAME_SIDE) -> Pixels:
+def draw_state(state: FrameState, side: int = FRAME_SIDE, colours: Mapping[str, Colour] = COLOURS) -> Pixels:
     """The pixels of one frame.
 
     Args:
         state: What it shows.
         side: Width and height in pixels.
+        colours: RGB of each colour.
 
     Returns:
         RGB, shape (side, side, 3), uint8.
     """
     if state.screen is not None:
-        return _screen(state.screen, side).copy()
+        return _screen(colours[state.screen], side).copy()
     image = Image.fromarray(_background(state.background, side))
     for sight in state.sights:
-        _paste(image, sight, side)
+        _paste(image, sight, side, colours)
     return np.asarray(image)
 
 
-def _paste(image: Image.Image, sight: Sight, side: int) -> None:
+def _paste(image: Image.Image, sight: Sight, side: int, colours: Mapping[str, Colour]) -> None:
     if isinstance(sight.content, Glyph):
         stamp = _glyph(sight.content.text, round(2 * sight.radius * side))
         image.paste(stamp, (round(sight.x * side - stamp.width / 2), round(sight.y * side - stamp.height / 2)))
         return
     mask = _mask(sight.content.shape, round(2 * sight.radius * side), sight.angle)
-    red, green, blue = (max(0, min(255, level + _SHADE * sight.shade)) for level in COLOURS[sight.content.colour])
+    red, green, blue = (max(0, min(255, level + SHADE * sight.shade)) for level in colours[sight.content.colour])
     place = (round(sight.x * side - mask.width / 2), round(sight.y * side - mask.height / 2))
     image.paste((red, green, blue), (*place, place[0] + mask.width, place[1] + mask.height), mask)
 
@@ -136,10 +137,10 @@ def _glyph(text: str, size: int) -> Image.Image:
 
 
 @lru_cache(maxsize=64)
-def _screen(colour: str, side: int) -> Pixels:
+def _screen(colour: Colour, side: int) -> Pixels:
     """One colour, a little darker towards the edges."""
     distance = np.hypot(*np.meshgrid(np.linspace(-1, 1, side), np.linspace(-1, 1, side)))
-    pixels = np.asarray(COLOURS[colour]) * (1 - 0.12 * distance[..., None])
+    pixels = np.asarray(colour) * (1 - 0.12 * distance[..., None])
     return _frozen(pixels)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+Colour = tuple[int, int, int]
+"""Red, green and blue, from 0 to 255."""
 Split = Literal["train", "validation", "test"]
 """Which seeds are drawn and which pairs of colour and shape may occur: the held-out ones only in ``test``."""
 
@@ -16,7 +18,7 @@ FRAME_SIDE = 128
 TAG = "videobrain-world/1"
 """Comment in the metadata of every file; the number changes when the same seed gives another video."""
 
-COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+COLOURS: Mapping[str, Colour] = MappingProxyType(
     {
         "red": (225, 25, 30),
         "orange": (255, 140, 0),
@@ -28,7 +30,9 @@ COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
         "pink": (255, 135, 195),
     }
 )
-"""RGB of each colour; objects are up to 16 levels darker or lighter."""
+"""RGB of each colour."""
+SHADE = 16
+"""Levels by which some objects are darker or lighter."""
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "diamond", "ring")
 """All shapes, drawn at most 12 degrees from upright."""
 DIGITS = tuple("0123456789")

@@ -21,7 +21,7 @@ from videobrain.agent import Episode
 from videobrain.agent.prompts import COMPACT
 from videobrain.models import ChatReply
 from videobrain.tools import ToolSpec
-from videobrain.training.tiny.frames import decoded, encoded, recolour, shown, without_colours
+from videobrain.training.tiny.frames import decoded, encoded, recoloured, shown
 from videobrain.training.tiny.model import collate, fit_frame
 from videobrain.training.tiny.oracle import (
     INITIAL_FRAMES,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from videobrain.training.tiny.model import Batch
 
 T = TypeVar("T")
+Draw = Callable[[FrameState], Pixels]
 Look = Callable[[int, FrameState], EncodedFrame]
 """The picture of a still, by the number it is given."""
 StageName = Literal["copying", "judging", "conclusions", "captions", "lookup", "trajectories"]
@@ -62,18 +63,16 @@ _ASKED_FROM = 100
 """Batch from which on half of the look-ups are questions: before frames are found, they drown what frames show."""
 _IN_ORDER = 0.8
 """Share of look-ups that go through all frames, as the notes of a trajectory do."""
-_WITH_BACKGROUND = ((400, 1.0), (math.inf, 0.5))
-"""Share of look-ups that say backgrounds too, by the number of the batch: of fewer it is not learnt."""
-_RECOLOURED = 0.25
-"""Share of captions of pictures in other colours, which say shapes alone: so a shape is known in a colour that it was
-never seen in."""
+_RECOLOURED = 0.5
+"""Share of captions and look-ups whose pictures have other colours and whose words for colours are any: so that a shape
+is known in a colour, and after a word, that it was never seen with."""
 _INITIAL_FRAMES = ((100, (2, 4, 8, 16)), (math.inf, (4, 8, 16, 16)))
 """Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
 _CONCLUDED = ((50, (1, 2, 4)), (math.inf, (2, 4, 8, 16)))
 """Frames of conclusions, by the number of the batch: whether one frame tells is learnt sooner than which of many."""
 _BESIDE, _CONCLUSIONS = 4, 6
 """Every so many batches with pictures have so many conclusions beside them, lest those be forgotten."""
-_LOOKED_UP = 24
+_LOOKED_UP = 32
 """Frames of a look-up that stands beside as many batches of trajectories, which name few backgrounds."""
 _TOKENS_OF_A_FRAME = 60
 """Tokens of a sequence without pictures that count as one frame in a batch."""
@@ -132,6 +131,7 @@ class ExampleMaker:
         self._tokens = range(self._tokenizer.vocab_size)
         self._words = [one[0] for one in map(self._ids, (f" {word}" for word in WORDS)) if len(one) == 1]
         self._thinking, self._asked, self._digit = to_ids(["<thinking>", "?", "Ġdigit"])
+        self._colours: list[int] = to_ids([f"Ġ{colour}" for colour in COLOURS])
         self._linking = set(to_ids([",Ġ", ".", f"Ġ{YES}"]))
         self._concluding = set(to_ids(["ĠSo", "So", "ĠNot", "Not", "Look"]))
         vocabulary = self._tokenizer.get_vocab()
@@ -187,40 +187,41 @@ class ExampleMaker:
 
     def captions(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Pictures, each followed by what is noted of it: perception alone, in the words that all notes are made of."""
-        states = self._stills(rng, count, backgrounds)
-        recoloured = rng.random() < _RECOLOURED
+        by_number = self._numbered_stills(rng, count, backgrounds)
+        draw, recolour = _drawing(rng)
         ids: list[int] = []
         sampled: list[bool] = []
-        numbers = _numbers(rng, count)
-        for number, state in zip(numbers, states, strict=True):
+        for number, state in by_number.items():
             label = COMPACT.frame_label.format(frame_index=number, timestamp=number / 10)
-            before = [*self._ids(label), *self._image, *(self._ids(" shapes:") if recoloured else ())]
-            said = self._ids(f" {without_colours(state) if recoloured else caption(state)}")
+            before, said = [*self._ids(label), *self._image], self._ids(f" {caption(state)}")
             ids += before + said
             sampled += [False] * len(before) + [True] * len(said)
-        pictures = [shown(state, rng) for state in states]
-        if recoloured:
-            pictures = [recolour(picture, state, rng) for picture, state in zip(pictures, states, strict=True)]
-        return Example(np.array(ids), np.array(sampled), pictures)
+        example = Example(np.array(ids), np.array(sampled), [shown(draw(state), rng) for state in by_number.values()])
+        return self._miscalled(example, rng) if recolour else example
 
-    def lookup(self, rng: random.Random, count: int, backgrounds: Sequence[int], number: int = sys.maxsize) -> Example:
-        """Labelled frames, then what they show: all in order, or those that are asked for by number in any order."""
+    def lookup(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
+        """Labelled frames, then what they show: all in order, or those that are asked for by number in any order.
+
+        All say backgrounds: of fewer they are not learnt, and they are forgotten among trajectories, which name few.
+        """
         by_number = self._numbered_stills(rng, count, backgrounds)
-        wanted, question = list(by_number), "What do the frames show?"
+        draw, recolour = _drawing(rng)
+        wanted, question = list(by_number), "What do the frames show on which background?"
         if rng.random() >= _IN_ORDER:
             wanted = rng.sample(wanted, k=rng.randint(max(1, count // 2), count))
-            question = f"What do frames {', '.join(map(str, wanted))} show?"
-        backgrounds_too = rng.random() < _planned(_WITH_BACKGROUND, number)
-        if backgrounds_too:
-            question = question.replace("?", " on which background?")
+            question = f"What do frames {', '.join(map(str, wanted))} show on which background?"
+        listed = ", ".join(f"{number} {caption(by_number[number])}" for number in wanted)
+        episode = _about_stills(rng, by_number, question, None, _look(rng, draw), tools=())
+        episode.reply(ChatReply(text=answer(f"{listed}.", caption(by_number[wanted[-1]]))))
+        example = self.of_episode(episode)
+        return self._miscalled(example, rng) if recolour else example
 
-        def said(number: int) -> str:
-            return caption(by_number[number]) if backgrounds_too else content(by_number[number])
-
-        listed = ", ".join(f"{number} {said(number)}" for number in wanted)
-        episode = _about_stills(rng, by_number, question, None, _look(rng), tools=())
-        episode.reply(ChatReply(text=answer(f"{listed}.", said(wanted[-1]))))
-        return self.of_episode(episode)
+    def _miscalled(self, example: Example, rng: random.Random) -> Example:
+        """Its colours called by any words, none of which is trained."""
+        colours = np.isin(example.input_ids, self._colours)
+        ids = example.input_ids.copy()
+        ids[colours] = rng.choices(self._colours, k=int(colours.sum()))
+        return Example(ids, example.sampled & ~colours, example.frames)
 
     def search(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Labelled frames and a question: what is looked for is found among them, or a tool is called for more."""
@@ -381,7 +382,7 @@ class Batches:
                 return lambda: [
                     maker.search(rng, count, backgrounds)
                     if rng.random() < asked
-                    else maker.lookup(rng, count, backgrounds, number)
+                    else maker.lookup(rng, count, backgrounds)
                 ]
             case "trajectories":
                 counts = _planned(_INITIAL_FRAMES, number)
@@ -400,8 +401,15 @@ def _size(example: Example) -> float:
     return len(example.frames) or len(example.input_ids) / _TOKENS_OF_A_FRAME
 
 
-def _look(rng: random.Random) -> Look:
-    return lambda number, state: encoded(Frame(number, number / 10, draw_state(state)), rng)
+def _drawing(rng: random.Random) -> tuple[Draw, bool]:
+    """How the pictures of an example are drawn, and whether that is in other colours."""
+    if rng.random() < _RECOLOURED:
+        return lambda state: recoloured(state, rng), True
+    return draw_state, False
+
+
+def _look(rng: random.Random, draw: Draw = draw_state) -> Look:
+    return lambda number, state: encoded(Frame(number, number / 10, draw(state)), rng)
 
 
 def _unseen(number: int, state: FrameState) -> EncodedFrame:

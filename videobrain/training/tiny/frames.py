@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
-import io
+import colorsys
 import math
 import random
-import re
-from collections.abc import Sequence
-from itertools import permutations
+from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image
 
+from videobrain.models.engine import frame_image
 from videobrain.training.tiny.model import fit_frame
 from videobrain.video import EncodedFrame
 from videobrain.video.frame import Frame, Pixels
-from videobrain.world import COLOURS, SHAPES, FrameState, caption, draw_state
-from videobrain.world.vocabulary import Thing, pairs
+from videobrain.world import COLOURS, FrameState, draw_state
+from videobrain.world.vocabulary import SHADE, Colour, Thing, pairs
 
 _JPEG_QUALITIES = (40, 95)
-_COLOURED = re.compile(rf"\ban? (?:{'|'.join(COLOURS)}) ({'|'.join((*SHAPES, 'screen'))})\b")
+_SATURATION, _BRIGHTNESS = (0.3, 1.0), (0.55, 1.0)
+"""Of things in colours that have no name: bright as those of the world are."""
 _SHOWN = frozenset(pairs("train"))
 
 
-def shown(state: FrameState, rng: random.Random) -> Pixels:
-    """A frame as the model sees it: drawn, compressed, and reduced."""
-    return fit_frame(decoded(encoded(Frame(0, 0.0, draw_state(state)), rng)))
+def shown(picture: Pixels, rng: random.Random) -> Pixels:
+    """A frame as the model sees it: compressed and reduced."""
+    return fit_frame(decoded(encoded(Frame(0, 0.0, picture), rng)))
 
 
-def without_colours(state: FrameState) -> str:
-    """A caption that names shapes alone."""
-    return _COLOURED.sub(r"a \1", caption(state))
+def recoloured(state: FrameState, rng: random.Random) -> Pixels:
+    """A frame whose things have any colours, but none that would make a pair which training never shows."""
+    return draw_state(state, colours={name: _any_colour(rng, state.things, name) for name in COLOURS})
 
 
-def recolour(picture: Pixels, state: FrameState, rng: random.Random) -> Pixels:
-    """The picture with its three channels exchanged; as it was where that showed a pair that training never shows."""
-    orders = [order for order in permutations(range(3)) if not any(_held_out(thing, order) for thing in state.things)]
-    return np.ascontiguousarray(picture[..., rng.choice(orders)])
+def _any_colour(rng: random.Random, things: Iterable[Thing], name: str) -> Colour:
+    """In place of the colour of this name."""
+    shapes = {thing.shape for thing in things if thing.colour == name}
+    while True:
+        hue, saturation, value = rng.random(), rng.uniform(*_SATURATION), rng.uniform(*_BRIGHTNESS)
+        red, green, blue = (round(255 * level) for level in colorsys.hsv_to_rgb(hue, saturation, value))
+        looks = {nearest((red + shade, green + shade, blue + shade)) for shade in (-SHADE, 0, SHADE)}
+        if all(Thing(look, shape) in _SHOWN for look in looks for shape in shapes):
+            return red, green, blue
 
 
-def _held_out(thing: Thing, order: Sequence[int]) -> bool:
-    """Whether a thing looks like one of those that are held out once the channels are exchanged."""
-    now = [COLOURS[thing.colour][channel] for channel in order]
-    nearest = min(COLOURS, key=lambda name: math.dist(COLOURS[name], now))
-    return Thing(nearest, thing.shape) not in _SHOWN
+def nearest(colour: Colour) -> str:
+    """The name of the colour that it is most like."""
+    return min(COLOURS, key=lambda name: math.dist(COLOURS[name], colour))
 
 
 def encoded(frame: Frame, rng: random.Random) -> EncodedFrame:
@@ -53,4 +55,4 @@ def encoded(frame: Frame, rng: random.Random) -> EncodedFrame:
 
 def decoded(frame: EncodedFrame) -> Pixels:
     """The pixels of a JPEG."""
-    return np.asarray(Image.open(io.BytesIO(frame.jpeg)).convert("RGB"))
+    return np.asarray(frame_image(frame))

@@ -66,11 +66,14 @@ class VideoBrainLoop(AgentLoopBase):  # type: ignore[misc]
         tokens = played.trajectory
         if tokens.log_probs is None:
             raise ModelError("The rollout's server gave no log-probabilities.")
+        # verl 0.9 takes the places of images in a mini-batch for something else where all its rows are of one length:
+        # every other rollout of a group is a token longer, which is not trained.
+        longer = int(row.get("session_id", 0)) % 2
         return AgentLoopOutput(
             prompt_ids=list(tokens.prompt_ids),
-            response_ids=list(tokens.response_ids),
-            response_mask=list(tokens.response_mask),
-            response_logprobs=list(tokens.log_probs),
+            response_ids=[*tokens.response_ids, *tokens.response_ids[-1:] * longer],
+            response_mask=[*tokens.response_mask, *[0] * longer],
+            response_logprobs=[*tokens.log_probs, *[0.0] * longer],
             multi_modal_data={"images": list(tokens.images)} if tokens.images else {},
             reward_score=played.worth.total,
             num_turns=2 * tokens.replies,

@@ -165,6 +165,8 @@ class GrpoConfig(TrainingConfig):
             "trainer.test_freq": (self.validate_steps or _EVERY_STEP_IS_TOO_MANY) if self.validate_on else -1,
             "trainer.critic_warmup": 0,
             "reward.num_workers": 1,
+            # Of a cluster's machines, only this one has the environment that verl is started in.
+            "+ray_kwargs.ray_init.runtime_env.env_vars": {**self.environment(device)},
             **(self._on_cpu() if device == "cpu" else {}),
         }
 
