@@ -63,6 +63,9 @@ _ASKED_FROM = 100
 """Batch from which on half of the look-ups are questions: before frames are found, they drown what frames show."""
 _IN_ORDER = 0.8
 """Share of look-ups that go through all frames, as the notes of a trajectory do."""
+_BACKGROUNDS_ALONE = 0.35
+"""Share of captions and look-ups that say a background and nothing else. So where a picture ends, the model gathers its
+background too, which else it reads from the last picture only, and from no frame further back."""
 _RECOLOURED = 0.5
 """Share of captions and look-ups whose pictures have other colours and whose words for colours are any: so that a shape
 is known in a colour, and after a word, that it was never seen with."""
@@ -193,7 +196,9 @@ class ExampleMaker:
         sampled: list[bool] = []
         for number, state in by_number.items():
             label = COMPACT.frame_label.format(frame_index=number, timestamp=number / 10)
-            before, said = [*self._ids(label), *self._image], self._ids(f" {caption(state)}")
+            alone = rng.random() < _BACKGROUNDS_ALONE and state.screen is None
+            what = state.background.pattern if alone else caption(state)
+            before, said = [*self._ids(label), *self._image], self._ids(f" {what}")
             ids += before + said
             sampled += [False] * len(before) + [True] * len(said)
         example = Example(np.array(ids), np.array(sampled), [shown(draw(state), rng) for state in by_number.values()])
@@ -202,17 +207,24 @@ class ExampleMaker:
     def lookup(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Labelled frames, then what they show: all in order, or those that are asked for by number in any order.
 
-        All say backgrounds: of fewer they are not learnt, and they are forgotten among trajectories, which name few.
+        All say backgrounds: they would be forgotten among trajectories, which name few.
         """
         by_number = self._numbered_stills(rng, count, backgrounds)
         draw, recolour = _drawing(rng)
-        wanted, question = list(by_number), "What do the frames show on which background?"
+        alone = rng.random() < _BACKGROUNDS_ALONE
+        wanted, which = list(by_number), "the frames"
         if rng.random() >= _IN_ORDER:
             wanted = rng.sample(wanted, k=rng.randint(max(1, count // 2), count))
-            question = f"What do frames {', '.join(map(str, wanted))} show on which background?"
-        listed = ", ".join(f"{number} {caption(by_number[number])}" for number in wanted)
+            which = f"frames {', '.join(map(str, wanted))}"
+        question = f"Which background do {which} have?" if alone else f"What do {which} show on which background?"
+
+        def said(number: int) -> str:
+            state = by_number[number]
+            return state.background.pattern if alone and state.screen is None else caption(state)
+
+        listed = ", ".join(f"{number} {said(number)}" for number in wanted)
         episode = _about_stills(rng, by_number, question, None, _look(rng, draw), tools=())
-        episode.reply(ChatReply(text=answer(f"{listed}.", caption(by_number[wanted[-1]]))))
+        episode.reply(ChatReply(text=answer(f"{listed}.", said(wanted[-1]))))
         example = self.of_episode(episode)
         return self._miscalled(example, rng) if recolour else example
 
