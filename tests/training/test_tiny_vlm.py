@@ -362,7 +362,7 @@ def test_parts_of_a_batch_are_the_batch(processor: Any) -> None:
 def test_a_look_up_stands_beside_some_batches_of_conversations(processor: Any) -> None:
     maker = ExampleMaker(processor)
     assert [len(Batches(maker, "trajectories", 24, 7)[number]) for number in range(4)] == [2, 1, 2, 1]
-    assert len(Batches(maker, "trajectories", 24, 7)[2][-1].frames) == 24
+    assert len(Batches(maker, "trajectories", 24, 7)[2][-1].frames) == 32
 
 
 def test_look_ups_say_every_background(processor: Any) -> None:
