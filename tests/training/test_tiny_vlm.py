@@ -402,7 +402,7 @@ def test_a_picture_in_other_colours_teaches_its_shapes_and_no_colour(
         """Which words are trained how often, and how many colours are called."""
         monkeypatch.setattr("videobrain.training.tiny.data._RECOLOURED", share)
         maker, rng, words, called = ExampleMaker(processor), random.Random(3), Counter[str](), 0
-        for _ in range(8):
+        for _ in range(20):
             example = getattr(maker, make)(rng, 8, [1, 2])
             texts = [text.strip("Ġ") for text in processor.tokenizer.convert_ids_to_tokens(example.input_ids)]
             words.update(text for text, trained in zip(texts, example.sampled, strict=True) if trained)
