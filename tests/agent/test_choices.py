@@ -57,6 +57,11 @@ def test_a_lone_letter_is_a_letter_whatever_the_options_say() -> None:
     assert parse_choice("A", ["B", "A"]) == "A"
 
 
+def test_a_lone_letter_is_an_option_where_its_words_were_asked_for() -> None:
+    assert parse_choice("A", ["B", "A"], in_words=True) == "B"
+    assert parse_choice("A", ["F", "K"], in_words=True) == "A"
+
+
 def test_options_of_signs_are_told_apart() -> None:
     assert parse_choice("-", ["+", "-"]) == "B"
     assert parse_choice("5 %", ["$ 5", "5 %"]) == "B"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.agent.episodes import (
     uniform,
 )
 from videobrain.agent import AskModel, CallTool, Episode, ToolOutcome
+from videobrain.agent.prompts import COMPACT
 from videobrain.limits import Limits
 from videobrain.models import ChatReply, Message
 from videobrain.tools import ToolResult, tool
@@ -236,6 +238,13 @@ def test_choices_are_read_and_others_corrected() -> None:
     assert "one letter from A to C" in (step.correction or "")
     conclusion = ended(say(episode, "<thinking>t</thinking><answer>(b) green</answer>")).conclusion
     assert (conclusion.choice, conclusion.text) == ("B", "(b) green")
+
+
+def test_where_options_are_asked_for_in_words_a_letter_may_be_one() -> None:
+    episode = started(options=("E", "K", "A"), prompts=COMPACT)
+    step = asked(say(episode, "<thinking>t</thinking><answer>red</answer>"))
+    assert step.correction == "the answer must be one of the options, in its own words"
+    assert ended(say(episode, "<thinking>t</thinking><answer>A</answer>")).conclusion.choice == "C"
 
 
 def test_thinking_that_the_server_keeps_apart_is_thinking() -> None:
@@ -597,8 +606,6 @@ def test_arguments_encoded_twice_are_read() -> None:
 
 
 def test_the_pattern_keeps_to_the_video_and_the_options() -> None:
-    import re
-
     episode = Episode(config(constrain=True, options=OPTIONS, frame_count=1000))
     pattern = asked(episode.start(frames(0))).pattern
     assert pattern is not None
@@ -609,6 +616,14 @@ def test_the_pattern_keeps_to_the_video_and_the_options() -> None:
     assert not re.fullmatch(pattern, uniform(-1, 10))
     assert re.fullmatch(pattern, "<thinking>t</thinking>\n<answer>C</answer>")
     assert not re.fullmatch(pattern, "<thinking>t</thinking>\n<answer>D</answer>")
+
+
+def test_the_pattern_has_the_words_of_options_where_those_are_asked_for() -> None:
+    options = ("a red star", "A", "2 (two)")
+    pattern = asked(Episode(config(constrain=True, options=options, prompts=COMPACT)).start(frames(0))).pattern
+    assert pattern is not None
+    for answer, fits in {**dict.fromkeys(options, True), "B": False, "2 two": False}.items():
+        assert bool(re.fullmatch(pattern, f"<thinking>t</thinking>\n<answer>{answer}</answer>")) == fits
 
 
 def test_native_replies_are_not_held_to_the_tagged_pattern() -> None:

@@ -66,20 +66,35 @@ def format_options(options: Sequence[str]) -> str:
     return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
 
 
-def parse_choice(answer: str, options: Sequence[str]) -> str | None:
+def options_pattern(options: Sequence[str]) -> str:
+    """A regular expression of the options' texts."""
+    texts = "|".join(re.escape(option.strip()) for option in options)
+    return f"(?:{texts})".replace(r"\ ", " ")
+
+
+def parse_choice(answer: str, options: Sequence[str], *, in_words: bool = False) -> str | None:
     """The letter that an answer chooses, or None where it chooses none or more than one.
 
     Read are an option's whole text, a letter on which the answer settles (``B``, ``(B)``, ``B. text``, ``the answer is
     B``), and one that it names without refusing it (``option B``). ``It is not option A`` chooses nothing.
+
+    Args:
+        answer: The answer's text.
+        options: Texts of the options.
+        in_words: Whether an option's text was asked for: then a lone letter is the option that it is the text of, if
+            there is one, and a letter otherwise.
     """
-    return whole_option(answer, options) or sole_option(named_letters(answer, options), options)
+    return whole_option(answer, options, in_words=in_words) or sole_option(named_letters(answer, options), options)
 
 
-def whole_option(answer: str, options: Sequence[str]) -> str | None:
-    """The letter of the one option whose text, and nothing else, is the answer. A lone letter is a letter."""
+def whole_option(answer: str, options: Sequence[str], *, in_words: bool = False) -> str | None:
+    """The letter of the one option whose text, and nothing else, is the answer.
+
+    A lone letter is a letter, unless texts were asked for (`in_words`).
+    """
     text = answer.strip()
     letters = LETTERS[: len(options)]
-    if len(text) == 1 and text.upper() in letters:
+    if len(text) == 1 and text.upper() in letters and not in_words:
         return None
     for form in (str.strip, _normal):
         same = [letter for letter, option in zip(letters, options, strict=True) if form(option) == form(text) != ""]

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from videobrain.agent.choices import LETTERS, format_options
+from videobrain.agent.choices import LETTERS, format_options, options_pattern
 from videobrain.agent.grammar import reply_pattern, violations
 from videobrain.agent.plan import LABEL_TOKENS, REPLY_TOKENS
 from videobrain.agent.reading import Answered, Call, CheckAnswer, Problem, Rules, read_reply
@@ -181,6 +181,7 @@ class Episode:
                 output_schema=self.config.output_schema,
                 check_answer=self._check_answer,
                 spans=self._span_form,
+                options_in_words=self.config.prompts.options_in_words,
             ),
         )
         if isinstance(meaning, Problem):
@@ -294,11 +295,16 @@ class Episode:
 
     def _pattern(self, tools: Sequence[ToolSpec]) -> str:
         bounds = {"start_frame": (0, self.config.frame_count - 1), "end_frame": (1, self.config.frame_count)}
+        options, answer = self.config.options or (), None
+        if self._span_form is not None:
+            answer = spans_pattern(self._span_form)
+        elif options and self.config.prompts.options_in_words:
+            options, answer = (), options_pattern(options)
         return reply_pattern(
             [_bounded(tool, bounds) for tool in tools],
-            options=len(self.config.options or ()),
+            options=len(options),
             output_schema=self.config.output_schema,
-            answer_pattern=spans_pattern(self._span_form) if self._span_form is not None else None,
+            answer_pattern=answer,
             may_answer=not tools or self._count["turns"] >= self.config.min_calls,
             thinking_characters=self.config.thinking_characters,
         )

@@ -35,6 +35,8 @@ class PromptProfile(BaseModel):
     answer_open: str
     answer_choice: str
     """``{letters}``"""
+    options_in_words: bool = False
+    """Whether `answer_choice` asks for an option's words: a lone letter that is one option's text is then that one."""
     answer_schema: str
     """``{schema}``"""
     frame_label: str
@@ -125,6 +127,7 @@ COMPACT = DEFAULT.model_copy(
         "question": "{question}\n{options}{answer_form}\n{frame_count} frames, {fps} fps, {duration} s; {shown}:",
         "answer_open": "A few words.",
         "answer_choice": "One option in its own words.",
+        "options_in_words": True,
         "frame_label": "\n{frame_index}: ",
         "turns_left": "\nReplies left: {turns}.",
         "last_turn": "\nLast reply: answer now.",

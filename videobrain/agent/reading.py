@@ -64,6 +64,7 @@ class Rules:
     output_schema: Mapping[str, Any] | None
     check_answer: CheckAnswer | None
     spans: SpanForm | None = None
+    options_in_words: bool = False
 
 
 def read_reply(reply: ChatReply, rules: Rules) -> Call | Answered | Problem:
@@ -129,10 +130,11 @@ def _read_call(call: CallText, rules: Rules) -> Call | Problem:
 def _read_answer(text: str, rules: Rules) -> Answered | Problem:
     answered = Answered(text)
     if rules.options:
-        choice = parse_choice(text, rules.options)
+        choice = parse_choice(text, rules.options, in_words=rules.options_in_words)
         if choice is None:
-            letters = f"A to {LETTERS[len(rules.options) - 1]}"
-            return Problem(f"the answer must be one letter from {letters}", salvage=answered)
+            letters = f"one letter from A to {LETTERS[len(rules.options) - 1]}"
+            wanted = "one of the options, in its own words" if rules.options_in_words else letters
+            return Problem(f"the answer must be {wanted}", salvage=answered)
         answered = Answered(text, choice)
     if rules.spans is not None:
         found = read_span_answer(text, rules.spans)
