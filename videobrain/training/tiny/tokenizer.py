@@ -51,7 +51,7 @@ def _texts() -> Iterator[str]:
     yield from (f"\n{letter}. {letter} <{letter}" for letter in "ABCD")
     yield from (f"{number:02}" for number in range(100))
     yield from (f" {letter}" for letter in "ACEHKMTX")
-    yield from COMPACT.model_dump().values()
+    yield from (text for text in COMPACT.model_dump().values() if isinstance(text, str))
     for colour, shape in product(COLOURS, SHAPES):
         yield f"a {colour} {shape} and an {colour} object"
     yield '{"name": "uniform_sample", "arguments": {"start_frame": 0, "end_frame": 16}}'
