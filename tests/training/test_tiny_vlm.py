@@ -6,7 +6,6 @@ import io
 import json
 import random
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from videobrain.models import ChatRequest, ModelProfile
 from videobrain.models.local import LocalModel
 from videobrain.testing import ScriptedModel
 from videobrain.training.tiny import trainer
-from videobrain.training.tiny.data import Batches, ExampleMaker
-from videobrain.training.tiny.frames import decoded, encoded, nearest, recoloured
+from videobrain.training.tiny.examples import ExampleMaker
+from videobrain.training.tiny.frames import decoded, encoded
 from videobrain.training.tiny.model import (
     FRAME_TOKENS,
     TinyShape,
@@ -41,8 +40,7 @@ from videobrain.training.tiny.trainer import VlmStage, load_weights, token_kinds
 from videobrain.training.tokens import ConversationTokenizer
 from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.video.frame import Frame
-from videobrain.world import COLOURS, SHAPES, WORDS, World, draw_state, still
-from videobrain.world.vocabulary import HELD_OUT_PAIRS, PATTERNS, Thing
+from videobrain.world import WORDS, World
 
 SMALL = TinyShape(text_hidden=64, text_layers=1, text_heads=2, text_key_heads=1, text_inner=64, vision_hidden=32)
 NAMES = ("copying", "judging", "conclusions", "captions", "lookup", "trajectories")
@@ -259,65 +257,6 @@ def test_the_loss_is_the_models_own(processor: Any) -> None:
     assert len(seen) == 5 * FRAME_TOKENS
 
 
-def test_conclusions_train_all_but_what_only_pictures_tell(processor: Any) -> None:
-    maker = ExampleMaker(processor)
-    rng = random.Random(0)
-    read = processor.tokenizer.decode
-    ends, turns = [], 0
-    for _ in range(200):
-        example = maker.conclusion(rng)
-        assert not len(example.frames)
-        assert maker.image_token not in example.input_ids
-        replies = re.split(r"<\|im_end\|>", read(example.input_ids[example.sampled]))[:-1]
-        turns += len(replies)
-        for reply in replies:
-            listed, concluded, end = re.fullmatch(r"\s*<thinking>(.*?)(So|Not|Look)( .+)", reply, re.DOTALL).groups()
-            subject, _, notes = listed.rpartition("?") if "?" in listed else ("", "", listed)
-            assert re.fullmatch(r"(?:[\d ,.]|yes)*", notes), reply
-            assert re.fullmatch(r"(An?( [a-z]+)+)?", subject), reply
-            if concluded == "So":
-                assert re.fullmatch(r" (.+)\.</thinking>\n<answer>\1</answer>", end), reply
-            else:
-                assert "</thinking>\n<tool_call>{" in end, reply
-        ends.append(concluded)
-    assert turns > 280
-    assert 120 < ends.count("So") < 198
-
-
-def test_what_is_copied_stood_there_before(processor: Any) -> None:
-    maker = ExampleMaker(processor)
-    rng = random.Random(0)
-    for number in (0, 500, 900):
-        for _ in range(50):
-            example = maker.copied(rng, number)
-            ids = example.input_ids.tolist()
-            for place in np.flatnonzero(example.sampled):
-                pair = ids[place - 1 : place + 1]
-                assert any(ids[before : before + 2] == pair for before in range(place - 1)), ids
-
-
-def test_judged_notes_tell_what_is_looked_for(processor: Any) -> None:
-    """Of a shape or colour a note says ``yes`` just where its word stands in it, but for two of them."""
-    maker = ExampleMaker(processor)
-    rng = random.Random(0)
-    yes = no = 0
-    for _ in range(100):
-        text = processor.tokenizer.decode(maker.judged(rng).input_ids)
-        subject, listed = re.search(r"<thinking>An? (.+?)\? (.+), $", text).groups()
-        word = subject.removesuffix(" object")
-        if " " in word:
-            continue
-        for note in listed.split(", "):
-            if note.split().count(word) == 1:
-                assert note.endswith(" yes"), text
-                yes += 1
-            elif word not in note.split():
-                assert not note.endswith(" yes"), text
-                no += 1
-    assert yes > 50
-    assert no > 100
-
-
 def test_a_token_attends_to_its_like_from_the_start(processor: Any) -> None:
     """Words that stand there twice: the first layer's heads that begin with their key's weights look back there."""
     model = make_tiny_model(processor).eval()
@@ -337,84 +276,7 @@ def test_padding_changes_nothing(processor: Any) -> None:
     torch.testing.assert_close(alone, beside[: len(alone)], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("stage", NAMES)
-def test_batches_follow_from_their_number(processor: Any, stage: Any) -> None:
-    batches = Batches(ExampleMaker(processor), stage, 24, 7)
-    (first, *_), (again, *_), (other, *_) = batches[3], batches[3], batches[4]
-    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
-    assert first.input_ids.shape != other.input_ids.shape or not torch.equal(first.input_ids, other.input_ids)
-    assert len(first.frames) * FRAME_TOKENS == int((first.input_ids == batches.maker.image_token).sum())
-    assert (first.labels != -100).any(dim=1).all()
-
-
-def test_parts_of_a_batch_are_the_batch(processor: Any) -> None:
-    maker = ExampleMaker(processor)
-    whole, conclusions = Batches(maker, "trajectories", 100, 7)[0]
-    *parts, again = Batches(maker, "trajectories", 100, 7, parts=3)[0]
-    assert torch.equal(conclusions.input_ids, again.input_ids)
-    assert len(parts) == 3
-    assert sum(len(part.input_ids) for part in parts) == len(whole.input_ids)
-    assert torch.equal(torch.cat([part.frames for part in parts]), whole.frames)
-    assert sum(int((part.labels >= 0).sum()) for part in parts) == int((whole.labels >= 0).sum())
-    assert sum(part.input_ids.numel() for part in parts) < whole.input_ids.numel()
-
-
-def test_a_look_up_stands_beside_some_batches_of_conversations(processor: Any) -> None:
-    maker = ExampleMaker(processor)
-    assert [len(Batches(maker, "trajectories", 24, 7)[number]) for number in range(4)] == [2, 1, 2, 1]
-    assert len(Batches(maker, "trajectories", 24, 7)[2][-1].frames) == 32
-
-
-def test_look_ups_say_every_background(processor: Any) -> None:
-    batches = Batches(ExampleMaker(processor), "lookup", 24, 7)
-    patterns = [processor.tokenizer.encode(f" {pattern}", add_special_tokens=False)[-1] for pattern in PATTERNS]
-    for number in range(4):
-        whole = batches[number][0]
-        said = sum(int((whole.labels == token).sum()) for token in patterns)
-        screens = len(whole.frames) // 4  # they have no background
-        assert said >= len(whole.frames) - screens
-
-
-def test_recoloured_things_are_where_they_were_and_never_of_a_pair_that_is_held_out() -> None:
-    rng = random.Random(0)
-    colours = set()
-    for _ in range(200):
-        state = still(rng, "train")
-        picture, made = draw_state(state), recoloured(state, rng)
-        changed = (made != picture).any(-1)
-        assert state.screen or changed.mean() < 0.6  # the background is as it was
-        for sight in state.sights:
-            if isinstance(sight.content, Thing):
-                place = round(sight.y * len(made)), round(sight.x * len(made))
-                if sight.content.shape != "ring" and place in np.ndindex(*made.shape[:2]):
-                    colour = tuple(map(int, made[place]))
-                    colours.add(colour)
-                    assert (nearest(colour), sight.content.shape) not in HELD_OUT_PAIRS
-    assert len(colours) > 150
-    assert {nearest(colour) for colour in colours} == set(COLOURS)
-
-
-@pytest.mark.parametrize("make", ["captions", "lookup"])
-def test_a_picture_in_other_colours_teaches_its_shapes_and_no_colour(
-    processor: Any, make: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def taught(share: float) -> tuple[dict[str, int], int]:
-        """Which words are trained how often, and how many colours are called."""
-        monkeypatch.setattr("videobrain.training.tiny.data._RECOLOURED", share)
-        maker, rng, words, called = ExampleMaker(processor), random.Random(3), Counter[str](), 0
-        for _ in range(20):
-            example = getattr(maker, make)(rng, 8, [1, 2])
-            texts = [text.strip("Ġ") for text in processor.tokenizer.convert_ids_to_tokens(example.input_ids)]
-            words.update(text for text, trained in zip(texts, example.sampled, strict=True) if trained)
-            called += sum(text in COLOURS for text in texts)
-        return words, called
-
-    as_it_is, called = taught(0.0)
-    assert sum(as_it_is[colour] for colour in COLOURS) == called > 20
-    exchanged, called = taught(1.0)
-    assert not any(exchanged[colour] for colour in COLOURS)
-    assert called > 20
-    assert sum(exchanged[shape] for shape in SHAPES) > 20
+# Training --------------------------------------------------------------------------------------------------------
 
 
 def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:
@@ -423,9 +285,6 @@ def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:
     logits, truth = trained_logits(model, collate([sequence], [], image_token=1, pad_token=0))
     assert logits.shape == (2, len(processor.tokenizer))
     assert truth.tolist() == [6, 7]
-
-
-# Training --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.anyio

@@ -96,7 +96,7 @@ async def play_model(
                     prompt = arguments["prompt"]
                     within = [frame for frame in world.grid_frames if start <= frame < end]
                     best = sorted(within, key=lambda frame: prompt not in prompts(world.state(frame)))[:CLIP_FRAMES]
-                    frames, text = sorted(best), _found_text(len(best), start, end, prompt)
+                    frames, text = sorted(best), found_text(len(best), start, end, prompt)
                 step = episode.observe(ToolOutcome(kind="result", text=text, frames=tuple(look(frames))))
     return episode
 
@@ -164,7 +164,7 @@ class _Oracle:
         if name == "uniform_sample":
             return _uniform(start, end)
         frames = self._found(CLIP_FRAMES)
-        return frames, _found_text(len(frames), start, end, arguments["prompt"])
+        return frames, found_text(len(frames), start, end, arguments["prompt"])
 
     def _found(self, count: int) -> list[int]:
         """What a search by similarity finds: the event, and frames that resemble it."""
@@ -275,7 +275,8 @@ def _uniform(start: int, end: int) -> tuple[list[int], str]:
     return frames, f"{len(frames)} frames evenly spaced from frame {start} to {end}."
 
 
-def _found_text(count: int, start: int, end: int, prompt: str) -> str:
+def found_text(count: int, start: int, end: int, prompt: str) -> str:
+    """What a search says that it found."""
     return f"{count} frames from frame {start} to {end} that best match {prompt!r}, in time order."
 
 

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from videobrain.training.tiny.data import Batches, ExampleMaker, StageName
+from videobrain.training.tiny.batches import Batches, StageName
+from videobrain.training.tiny.examples import ExampleMaker
 from videobrain.training.tiny.model import Batch, TinyShape, make_tiny_model, trained_logits
 from videobrain.training.tiny.stages import JsonLines
 from videobrain.training.tiny.tokenizer import make_tiny_processor

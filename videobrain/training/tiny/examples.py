@@ -1,25 +1,21 @@
-"""What the tiny model learns from: pictures with captions, look-ups by frame number, and an oracle's trajectories.
-
-Every batch follows from its stage, a seed and its number alone, so that training resumes without a trace and any
-number of workers makes the same batches.
-"""
+"""What the tiny model learns from: pictures with captions, look-ups by frame number, and an oracle's trajectories."""
 
 from __future__ import annotations
 
 import math
 import random
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from videobrain.agent import Episode
 from videobrain.agent.prompts import COMPACT
-from videobrain.models import ChatReply
+from videobrain.models import ChatReply, Message, Part, TextPart
 from videobrain.tools import ToolSpec
 from videobrain.training.tiny.frames import decoded, encoded, recoloured, shown
 from videobrain.training.tiny.model import collate, fit_frame
@@ -30,6 +26,7 @@ from videobrain.training.tiny.oracle import (
     asked,
     call,
     content,
+    found_text,
     initial_frames,
     new_episode,
     noted_until,
@@ -44,7 +41,7 @@ from videobrain.world import COLOURS, SHAPES, FrameState, Split, World, WorldQue
 from videobrain.world.scenario import Background
 from videobrain.world.stills import still_question
 from videobrain.world.templates import BackgroundAt, Template
-from videobrain.world.vocabulary import FRAME_SIDE, WORDS
+from videobrain.world.vocabulary import FRAME_SIDE, WORDS, with_article
 
 if TYPE_CHECKING:
     from videobrain.training.tiny.model import Batch
@@ -53,14 +50,6 @@ T = TypeVar("T")
 Draw = Callable[[FrameState], Pixels]
 Look = Callable[[int, FrameState], EncodedFrame]
 """The picture of a still, by the number it is given."""
-StageName = Literal["copying", "judging", "conclusions", "captions", "lookup", "trajectories"]
-
-_BACKGROUNDS, _KEPT = 64, 16
-"""Backgrounds of pictures, and the batches in a row that share them: drawing one costs more than all else."""
-_LOOKUP_FRAMES = ((50, (2, 3, 4)), (100, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 24)))
-"""Frames to look up among, by the number of the batch: which of two it is, is learnt sooner than which of sixteen."""
-_ASKED_FROM = 100
-"""Batch from which on half of the look-ups are questions: before frames are found, they drown what frames show."""
 _IN_ORDER = 0.8
 """Share of look-ups that go through all frames, as the notes of a trajectory do."""
 _BACKGROUNDS_ALONE = 0.35
@@ -69,16 +58,13 @@ background too, which else it reads from the last picture only, and from no fram
 _RECOLOURED = 0.5
 """Share of captions and look-ups whose pictures have other colours and whose words for colours are any: so that a shape
 is known in a colour, and after a word, that it was never seen with."""
-_INITIAL_FRAMES = ((100, (2, 4, 8, 16)), (math.inf, (4, 8, 16, 16)))
-"""Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
+_EXCHANGED = 0.25
+"""Share of trajectories in which the words for colours change places: so that what follows from notes is read from them
+in pairs of words, too, whose pictures the training never shows."""
+_IN_A_ROW, _SEVERAL = 12, 0.8
+"""Conclusions in a row, and the share of those from notes of several things: of one, none has to be told apart."""
 _CONCLUDED = ((50, (1, 2, 4)), (math.inf, (2, 4, 8, 16)))
 """Frames of conclusions, by the number of the batch: whether one frame tells is learnt sooner than which of many."""
-_BESIDE, _CONCLUSIONS = 4, 6
-"""Every so many batches with pictures have so many conclusions beside them, lest those be forgotten."""
-_LOOKED_UP = 32
-"""Frames of a look-up that stands beside as many batches of trajectories, which name few backgrounds."""
-_TOKENS_OF_A_FRAME = 60
-"""Tokens of a sequence without pictures that count as one frame in a batch."""
 _COPIED = ((400, (3, 6)), (650, (4, 14)), (math.inf, (8, 40)))
 """Least and most words of what is copied, by the number of the batch: of few, the like of a word is soon found."""
 _ANY_TOKEN = 400
@@ -95,10 +81,9 @@ _PLAYED = {"direct": 0.2, "search": 0.35, "dense": 0.45}
 """Share of each class among those."""
 _FEW = 4
 """Frames that a question about an interval mostly begins with, since none of them matters."""
-_OF_A_VIDEO = 2
-"""Trajectories of one video: more of them would show the same pictures again."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
 """Frames of single-shot prompts."""
+_COLOUR = re.compile(rf"(?:\b([Aa]n?) )?\b({'|'.join(COLOURS)})\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +120,7 @@ class ExampleMaker:
         self._words = [one[0] for one in map(self._ids, (f" {word}" for word in WORDS)) if len(one) == 1]
         self._thinking, self._asked, self._digit = to_ids(["<thinking>", "?", "Ġdigit"])
         self._colours: list[int] = to_ids([f"Ġ{colour}" for colour in COLOURS])
+        self._naming: list[int] = [*self._colours, *to_ids(["Ġa", "Ġan"])]
         self._linking = set(to_ids([",Ġ", ".", f"Ġ{YES}"]))
         self._concluding = set(to_ids(["ĠSo", "So", "ĠNot", "Not", "Look"]))
         vocabulary = self._tokenizer.get_vocab()
@@ -149,7 +135,7 @@ class ExampleMaker:
             rng: Chance.
             number: Of the batch; by default a late one.
         """
-        least, most = _planned(_COPIED, number)
+        least, most = planned(_COPIED, number)
         tokens = self._tokens if number >= _ANY_TOKEN and rng.random() < 0.5 else self._words
         words = rng.sample(tokens, k=rng.randint(least, most))
         piece = rng.randint(2, 6)
@@ -161,8 +147,13 @@ class ExampleMaker:
             sampled += [False] + [True] * (len(each) - 1)
         return Example(np.array(ids), np.array(sampled), [])
 
-    def judged(self, rng: random.Random) -> Example:
-        """What is looked for and notes, each of which tells it or not: ``a ring? 3 a red star, 5 a blue ring yes``."""
+    def judged(self, rng: random.Random, *, exchange: bool = False) -> Example:
+        """What is looked for and notes, each of which tells it or not: ``a ring? 3 a red star, 5 a blue ring yes``.
+
+        Args:
+            rng: Chance.
+            exchange: Whether words for colours change places.
+        """
         while not (template := still_question(rng, [(0, still(rng, self._split))])).prompt():
             pass
         by_number: dict[int, FrameState] = {}
@@ -174,18 +165,45 @@ class ExampleMaker:
                 tells[number] = template.read([(number, by_number[number])]) is not None
                 if tells[number] == wanted:
                     break
+        reword = _exchange_of_colours(rng) if exchange else str
         ids = []
         if rng.random() < 0.5:  # behind the question, whose words are like those of the notes too
-            episode = _about_stills(rng, by_number, *_ask(rng, template, None), _unseen)
-            ids = [token for token in self._tokenize(episode.messages[1:]).input_ids if token not in self._image]
-            ids += self._ids("<|im_start|>assistant\n")
-        ids += self._ids(f"<thinking>{asked(template.prompt())} ")
+            _, *messages = _about_stills(rng, by_number, *_ask(rng, template, None), _unseen).messages
+            tokens = self._tokenize(_reworded(messages, reword)).input_ids
+            ids = [token for token in tokens if token not in self._image] + self._ids("<|im_start|>assistant\n")
+        ids += self._ids(f"<thinking>{reword(asked(template.prompt()))} ")
         sampled = [False] * len(ids)
         for number, state in by_number.items():
-            note, end = self._ids(f"{number} {content(state)}"), self._ids(", ")
+            note, end = self._ids(f"{number} {reword(content(state))}"), self._ids(", ")
             verdict = self._ids(f" {YES}") if tells[number] else []
             ids += note + verdict + end
             sampled += [False] * len(note) + [True] * len(verdict) + [not verdict] * len(end)
+        return Example(np.array(ids), np.array(sampled), [])
+
+    def concluded(self, rng: random.Random) -> Example:
+        """What is looked for, a note that tells it and what follows, many in a row and in any words for colours.
+
+        ``A red object? 3 a blue ring and a red star yes. So star.``
+        """
+        ids: list[int] = []
+        sampled: list[bool] = []
+        while ids.count(self._thinking) < _IN_A_ROW:
+            state = still(rng, self._split)
+            template = still_question(rng, [(0, state)])
+            truth = template.read([(0, state)])
+            if truth is None or not template.prompt() or (len(state.things) < 2 and rng.random() < _SEVERAL):
+                continue
+            reword = _exchange_of_colours(rng)
+            number = rng.choice(_numbers(rng, 8))
+            thinking = think(template.prompt(), [(number, f"{content(state)} {YES}")], truth)
+            if rng.random() < 0.5:  # after a search, what is looked for stands in the words of its result
+                thinking = thinking.partition("? ")[2]
+                ids += self._ids(reword(f"{found_text(1, 0, number + 1, template.prompt())}\n"))
+            notes, so, conclusion = thinking.rpartition(" So ")
+            before = self._ids(f"<thinking>{reword(notes)}")
+            after = self._ids(reword(answer(f"{so}{conclusion}", truth)).removeprefix("<thinking>"))
+            ids += before + after
+            sampled += [False] * (len(ids) - len(after) - len(sampled)) + [True] * len(after)
         return Example(np.array(ids), np.array(sampled), [])
 
     def captions(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
@@ -249,7 +267,7 @@ class ExampleMaker:
             rng: Chance.
             number: Of the batch; by default a late one.
         """
-        counts = _planned(_CONCLUDED, number)
+        counts = planned(_CONCLUDED, number)
         begin, share = _OF_VIDEOS
         if number < begin or rng.random() >= share:
             seldom = rng.random() > _FOUND
@@ -259,10 +277,8 @@ class ExampleMaker:
                 episode = _searched(rng, by_number, _unseen)
                 if seldom or "<answer>" in episode.messages[-1].text:
                     break
-            return self._unseen(episode)
-        return self._unseen(_played_unseen(rng, self._split, counts))
-
-    def _unseen(self, episode: Episode) -> Example:
+        else:
+            episode = _played_unseen(rng, self._split, counts)
         tokens = self._tokenize(episode.messages[1:])
         ids = np.array(tokens.input_ids)
         words = ~np.isin(ids, self._image)
@@ -308,13 +324,26 @@ class ExampleMaker:
         if question.kind == "dense" and rng.random() < 0.7:
             count = min(count, _FEW)  # none of them matters, and each costs
         initial = None if single else some_frames(world, question, rng, count)
-        return self.of_episode(play(world, question, look, rng, single_shot=single, initial=initial))
+        episode = play(world, question, look, rng, single_shot=single, initial=initial)
+        return self.of_episode(episode, rng if rng.random() < _EXCHANGED else None)
 
-    def of_episode(self, episode: Episode) -> Example:
-        """A finished episode as an example."""
-        tokens = self._tokenize(episode.messages)
+    def of_episode(self, episode: Episode, exchange: random.Random | None = None) -> Example:
+        """A finished episode as an example.
+
+        Args:
+            episode: The episode.
+            exchange: Chance by which words for colours change places, if they do. What of them only frames tell is not
+                trained then.
+        """
+        system, *messages = episode.messages
+        if exchange:
+            messages = _reworded(messages, _exchange_of_colours(exchange))
+        tokens = self._tokenize([system, *messages])
         frames = [fit_frame(decoded(frame)) for frame in tokens.frames]
-        return Example(np.array(tokens.input_ids), np.array(tokens.sampled), frames)
+        ids, sampled = np.array(tokens.input_ids), np.array(tokens.sampled)
+        if exchange:
+            sampled &= self._told_by_words(tokens) | ~np.isin(ids, self._naming)
+        return Example(ids, sampled, frames)
 
     def batch(self, examples: Sequence[Example]) -> Batch:
         """Examples as a batch."""
@@ -339,78 +368,6 @@ class ExampleMaker:
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
-
-
-@dataclass(frozen=True)
-class Batches:
-    """The batches of a stage, for torch's DataLoader.
-
-    Attributes:
-        maker: Makes the examples.
-        stage: Which examples.
-        frames: About as many frames in a batch.
-        seed: Seed of all batches.
-        parts: Parts of a batch, each with sequences of about one length: attention costs the square of the longest.
-    """
-
-    maker: ExampleMaker
-    stage: StageName
-    frames: int
-    seed: int
-    parts: int = 1
-
-    def __getitem__(self, number: int) -> tuple[Batch, ...]:
-        rng = random.Random(f"{self.stage}/{self.seed}/{number}")
-        examples: list[Example] = []
-        shared = random.Random(f"{self.seed}/{number // _KEPT}")
-        kept = [shared.getrandbits(30) for _ in range(_BACKGROUNDS)]
-        make = self._maker(number, rng, kept)
-        while sum(map(_size, examples)) < self.frames:
-            examples += make()
-        examples.sort(key=lambda example: len(example.input_ids))
-        parts = min(self.parts, len(examples))
-        cuts = [len(examples) * part // parts for part in range(parts + 1)]
-        cut = [examples[begin:end] for begin, end in pairwise(cuts)]
-        if number % _BESIDE == 0 and any(example.frames for example in examples):
-            cut.append([self.maker.conclusion(rng) for _ in range(_CONCLUSIONS)])
-        if number % _BESIDE == 2 and self.stage == "trajectories":
-            cut.append([self.maker.lookup(rng, _LOOKED_UP, kept)])
-        return tuple(map(self.maker.batch, cut))
-
-    def _maker(self, number: int, rng: random.Random, backgrounds: Sequence[int]) -> Callable[[], list[Example]]:
-        maker = self.maker
-        match self.stage:
-            case "copying":
-                return lambda: [maker.copied(rng, number)]
-            case "judging":
-                return lambda: [maker.judged(rng)]
-            case "conclusions":
-                return lambda: [maker.conclusion(rng, number), maker.judged(rng), maker.judged(rng)]
-            case "captions":
-                return lambda: [maker.captions(rng, 8, backgrounds)]
-            case "lookup":
-                count = rng.choice(_planned(_LOOKUP_FRAMES, number))  # of one length, so that little is padded
-                asked = 0.5 if number >= _ASKED_FROM else 0.0
-                return lambda: [
-                    maker.search(rng, count, backgrounds)
-                    if rng.random() < asked
-                    else maker.lookup(rng, count, backgrounds)
-                ]
-            case "trajectories":
-                counts = _planned(_INITIAL_FRAMES, number)
-
-                def of_a_video() -> list[Example]:
-                    world = World(rng.getrandbits(40), split="train")
-                    count = rng.choice(counts)
-                    numbers = rng.sample(range(len(world.questions)), k=_OF_A_VIDEO)
-                    return [maker.trajectory(rng, world, each, count) for each in numbers]
-
-                return of_a_video
-
-
-def _size(example: Example) -> float:
-    """How much of a batch an example is, in frames."""
-    return len(example.frames) or len(example.input_ids) / _TOKENS_OF_A_FRAME
 
 
 def _drawing(rng: random.Random) -> tuple[Draw, bool]:
@@ -493,7 +450,26 @@ def some_frames(world: World, question: WorldQuestion, rng: random.Random, count
     return sorted([*sure, *rng.sample([frame for frame in frames if frame not in sure], k=count - len(sure))])
 
 
-def _planned(plan: Sequence[tuple[float, T]], number: int) -> T:
+def _exchange_of_colours(rng: random.Random) -> Callable[[str], str]:
+    """Makes the words for colours of a text change places, each for the same one everywhere."""
+    words = dict(zip(COLOURS, rng.sample(tuple(COLOURS), k=len(COLOURS)), strict=True))
+
+    def exchanged(match: re.Match[str]) -> str:
+        article, word = match.groups()
+        new = words[word]
+        return f"{article[0]}{with_article(new)[1:]}" if article else new
+
+    return lambda text: _COLOUR.sub(exchanged, text)
+
+
+def _reworded(messages: Sequence[Message], reword: Callable[[str], str]) -> list[Message]:
+    def part(each: Part) -> Part:
+        return TextPart(text=reword(each.text)) if isinstance(each, TextPart) else each
+
+    return [message.model_copy(update={"parts": tuple(map(part, message.parts))}) for message in messages]
+
+
+def planned(plan: Sequence[tuple[float, T]], number: int) -> T:
     """What a plan says of the batch of this number."""
     return next(value for end, value in plan if number < end)
 

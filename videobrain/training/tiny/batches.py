@@ -1,0 +1,117 @@
+"""The batches of each stage: what of the examples, how many, and in which order they get harder.
+
+Every batch follows from its stage, a seed and its number alone, so that training resumes without a trace and any
+number of workers makes the same batches.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+from videobrain.training.tiny.examples import Example, ExampleMaker, planned
+from videobrain.world import World
+
+if TYPE_CHECKING:
+    from videobrain.training.tiny.model import Batch
+
+StageName = Literal["copying", "judging", "conclusions", "captions", "lookup", "trajectories"]
+
+_BACKGROUNDS, _KEPT = 64, 16
+"""Backgrounds of pictures, and the batches in a row that share them: drawing one costs more than all else."""
+_LOOKUP_FRAMES = ((50, (2, 3, 4)), (100, (4, 6, 8)), (math.inf, (4, 8, 16, 16, 24)))
+"""Frames to look up among, by the number of the batch: which of two it is, is learnt sooner than which of sixteen."""
+_ASKED_FROM = 100
+"""Batch from which on half of the look-ups are questions: before frames are found, they drown what frames show."""
+_INITIAL_FRAMES = ((100, (2, 4, 8, 16)), (math.inf, (4, 8, 16, 16)))
+"""Frames that trajectories begin with, by the number of the batch: of few, most show something of what is asked."""
+_BESIDE, _CONCLUSIONS = 4, 6
+"""Every so many batches with pictures have so many conclusions beside them, lest those be forgotten."""
+_LOOKED_UP = 32
+"""Frames of a look-up that stands beside as many batches of trajectories, which name few backgrounds."""
+_DRILLS = 3
+"""Examples of `concluded` and of `judged` each that stand beside every other batch of trajectories: which of two things
+is meant comes too seldom there to be learnt."""
+_TOKENS_OF_A_FRAME = 60
+"""Tokens of a sequence without pictures that count as one frame in a batch."""
+_OF_A_VIDEO = 2
+"""Trajectories of one video: more of them would show the same pictures again."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a stage, for torch's DataLoader.
+
+    Attributes:
+        maker: Makes the examples.
+        stage: Which examples.
+        frames: About as many frames in a batch.
+        seed: Seed of all batches.
+        parts: Parts of a batch, each with sequences of about one length: attention costs the square of the longest.
+    """
+
+    maker: ExampleMaker
+    stage: StageName
+    frames: int
+    seed: int
+    parts: int = 1
+
+    def __getitem__(self, number: int) -> tuple[Batch, ...]:
+        rng = random.Random(f"{self.stage}/{self.seed}/{number}")
+        examples: list[Example] = []
+        shared = random.Random(f"{self.seed}/{number // _KEPT}")
+        kept = [shared.getrandbits(30) for _ in range(_BACKGROUNDS)]
+        make = self._maker(number, rng, kept)
+        while sum(map(_size, examples)) < self.frames:
+            examples += make()
+        examples.sort(key=lambda example: len(example.input_ids))
+        parts = min(self.parts, len(examples))
+        cuts = [len(examples) * part // parts for part in range(parts + 1)]
+        cut = [examples[begin:end] for begin, end in pairwise(cuts)]
+        if number % _BESIDE == 0 and any(example.frames for example in examples):
+            cut.append([self.maker.conclusion(rng) for _ in range(_CONCLUSIONS)])
+        if number % _BESIDE == 2 and self.stage == "trajectories":
+            cut.append([self.maker.lookup(rng, _LOOKED_UP, kept)])
+        if number % 2 and self.stage == "trajectories":
+            drills = [self.maker.concluded(rng) for _ in range(_DRILLS)]
+            cut.append([*drills, *(self.maker.judged(rng, exchange=True) for _ in range(_DRILLS))])
+        return tuple(map(self.maker.batch, cut))
+
+    def _maker(self, number: int, rng: random.Random, backgrounds: Sequence[int]) -> Callable[[], list[Example]]:
+        maker = self.maker
+        match self.stage:
+            case "copying":
+                return lambda: [maker.copied(rng, number)]
+            case "judging":
+                return lambda: [maker.judged(rng)]
+            case "conclusions":
+                return lambda: [maker.conclusion(rng, number), maker.judged(rng), maker.judged(rng)]
+            case "captions":
+                return lambda: [maker.captions(rng, 8, backgrounds)]
+            case "lookup":
+                count = rng.choice(planned(_LOOKUP_FRAMES, number))  # of one length, so that little is padded
+                asked = 0.5 if number >= _ASKED_FROM else 0.0
+                return lambda: [
+                    maker.search(rng, count, backgrounds)
+                    if rng.random() < asked
+                    else maker.lookup(rng, count, backgrounds)
+                ]
+            case "trajectories":
+                counts = planned(_INITIAL_FRAMES, number)
+
+                def of_a_video() -> list[Example]:
+                    world = World(rng.getrandbits(40), split="train")
+                    count = rng.choice(counts)
+                    numbers = rng.sample(range(len(world.questions)), k=_OF_A_VIDEO)
+                    return [maker.trajectory(rng, world, each, count) for each in numbers]
+
+                return of_a_video
+
+
+def _size(example: Example) -> float:
+    """How much of a batch an example is, in frames."""
+    return len(example.frames) or len(example.input_ids) / _TOKENS_OF_A_FRAME
