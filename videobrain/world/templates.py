@@ -51,6 +51,10 @@ class Template:
         """What to search for; empty where a search leads nowhere."""
         return ""
 
+    def conclusion(self, answer: str) -> str:
+        """An answer behind what was asked about: ``red star``, where it is the shape of the red object."""
+        return answer
+
     def others(self, answer: str, rng: random.Random) -> list[str]:
         """Wrong answers of the same form, at least three, at random; no sight of them all tells which one is right."""
         raise NotImplementedError
@@ -83,6 +87,9 @@ class ColourOfShape(Template):
     def prompt(self) -> str:
         return with_article(self.shape)
 
+    def conclusion(self, answer: str) -> str:
+        return f"{self.shape} {answer}"
+
     def others(self, answer: str, rng: random.Random) -> list[str]:
         return _without(tuple(COLOURS), answer, rng)
 
@@ -101,6 +108,9 @@ class ShapeOfColour(Template):
 
     def prompt(self) -> str:
         return f"{with_article(self.colour)} object"
+
+    def conclusion(self, answer: str) -> str:
+        return f"{self.colour} {answer}"
 
     def others(self, answer: str, rng: random.Random) -> list[str]:
         return _without(SHAPES, answer, rng)
@@ -237,6 +247,9 @@ class ScreenNth(Within):
     def read(self, seen: Seen) -> str | None:
         runs = _runs([state.screen for state in self.inside(seen)])
         return runs[self.position] if len(runs) == 3 else None
+
+    def conclusion(self, answer: str) -> str:
+        return f"{ORDINALS[self.position]} {answer}"
 
     def others(self, answer: str, rng: random.Random) -> list[str]:
         return _without(tuple(COLOURS), answer, rng)

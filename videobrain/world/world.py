@@ -165,6 +165,18 @@ class World:
         """
         return self._template(question).prompt()
 
+    def conclusion(self, question: WorldQuestion, answer: str) -> str:
+        """An answer behind what was asked about, such as ``red star`` where it is the shape of the red object.
+
+        Args:
+            question: One of this video's.
+            answer: An answer to it.
+
+        Raises:
+            ConfigurationError: The question is about another video.
+        """
+        return self._template(question).conclusion(answer)
+
     def _template(self, question: WorldQuestion) -> Template:
         own, template = self._templates.get(question.key, (None, None))
         if template is None or own != question:

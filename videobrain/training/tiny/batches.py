@@ -89,7 +89,12 @@ class Batches:
             case "judging":
                 return lambda: [maker.judged(rng)]
             case "conclusions":
-                return lambda: [maker.conclusion(rng, number), maker.judged(rng), maker.judged(rng)]
+                return lambda: [
+                    maker.conclusion(rng, number),
+                    maker.judged(rng),
+                    maker.judged(rng),
+                    maker.concluded(rng),
+                ]
             case "captions":
                 return lambda: [maker.captions(rng, 8, backgrounds)]
             case "lookup":

@@ -27,6 +27,7 @@ from videobrain.training.tiny.oracle import (
     call,
     content,
     found_text,
+    in_order,
     initial_frames,
     new_episode,
     noted_until,
@@ -40,8 +41,8 @@ from videobrain.video.frame import Frame, Pixels
 from videobrain.world import COLOURS, SHAPES, FrameState, Split, World, WorldQuestion, caption, draw_state, still
 from videobrain.world.scenario import Background
 from videobrain.world.stills import still_question
-from videobrain.world.templates import BackgroundAt, Template
-from videobrain.world.vocabulary import FRAME_SIDE, WORDS, with_article
+from videobrain.world.templates import BackgroundAt, ScreenNth, Template
+from videobrain.world.vocabulary import FPS, FRAME_SIDE, ORDINALS, WORDS, with_article
 
 if TYPE_CHECKING:
     from videobrain.training.tiny.model import Batch
@@ -61,8 +62,9 @@ is known in a colour, and after a word, that it was never seen with."""
 _EXCHANGED = 0.25
 """Share of trajectories in which the words for colours change places: so that what follows from notes is read from them
 in pairs of words, too, whose pictures the training never shows."""
-_IN_A_ROW, _SEVERAL = 12, 0.8
-"""Conclusions in a row, and the share of those from notes of several things: of one, none has to be told apart."""
+_IN_A_ROW, _SEQUENCES, _SEVERAL = 12, 0.2, 0.8
+"""Conclusions in a row, how many of them are from sequences, and how many others from notes of several things: of one,
+nothing has to be told apart."""
 _CONCLUDED = ((50, (1, 2, 4)), (math.inf, (2, 4, 8, 16)))
 """Frames of conclusions, by the number of the batch: whether one frame tells is learnt sooner than which of many."""
 _COPIED = ((400, (3, 6)), (650, (4, 14)), (math.inf, (8, 40)))
@@ -124,7 +126,8 @@ class ExampleMaker:
         self._linking = set(to_ids([",Ġ", ".", f"Ġ{YES}"]))
         self._concluding = set(to_ids(["ĠSo", "So", "ĠNot", "Not", "Look"]))
         vocabulary = self._tokenizer.get_vocab()
-        self._seen = {number for text, number in vocabulary.items() if text.strip("Ġ").isalpha()} - self._linking
+        read = {number for text, number in vocabulary.items() if text.strip("Ġ").isalpha()}
+        self._seen = read - self._linking - set(to_ids([f"Ġ{word}" for word in ORDINALS]))
         self.image_token: int = ids[1]
         self.pad_token: int = self._tokenizer.pad_token_id
 
@@ -183,28 +186,36 @@ class ExampleMaker:
     def concluded(self, rng: random.Random) -> Example:
         """What is looked for, a note that tells it and what follows, many in a row and in any words for colours.
 
-        ``A red object? 3 a blue ring and a red star yes. So star.``
+        ``A red object? 3 a blue ring and a red star yes. So red star.``
         """
         ids: list[int] = []
         sampled: list[bool] = []
-        while ids.count(self._thinking) < _IN_A_ROW:
+        for _ in range(_IN_A_ROW):
+            reword = _exchange_of_colours(rng)
+            template, noted, truth = _flashes(rng) if rng.random() < _SEQUENCES else self._several(rng)
+            thinking = think(template.prompt(), noted, template.conclusion(truth))
+            if not template.prompt():
+                before = f"{rng.choice(template.wordings())}\n"
+            elif rng.random() < 0.5:
+                before = ""
+            else:  # after a search, what is looked for stands in the words of its result
+                thinking = thinking.partition("? ")[2]
+                before = f"{found_text(1, 0, noted[0][0] + 1, template.prompt())}\n"
+            notes, so, conclusion = thinking.rpartition(" So ")
+            given = self._ids(reword(f"{before}<thinking>{notes}"))
+            said = self._ids(reword(answer(f"{so}{conclusion}", truth)).removeprefix("<thinking>"))
+            ids += given + said
+            sampled += [False] * len(given) + [True] * len(said)
+        return Example(np.array(ids), np.array(sampled), [])
+
+    def _several(self, rng: random.Random) -> tuple[Template, list[tuple[int, str]], str]:
+        """A question about a still, mostly of several things, that it answers."""
+        while True:
             state = still(rng, self._split)
             template = still_question(rng, [(0, state)])
             truth = template.read([(0, state)])
-            if truth is None or not template.prompt() or (len(state.things) < 2 and rng.random() < _SEVERAL):
-                continue
-            reword = _exchange_of_colours(rng)
-            number = rng.choice(_numbers(rng, 8))
-            thinking = think(template.prompt(), [(number, f"{content(state)} {YES}")], truth)
-            if rng.random() < 0.5:  # after a search, what is looked for stands in the words of its result
-                thinking = thinking.partition("? ")[2]
-                ids += self._ids(reword(f"{found_text(1, 0, number + 1, template.prompt())}\n"))
-            notes, so, conclusion = thinking.rpartition(" So ")
-            before = self._ids(f"<thinking>{reword(notes)}")
-            after = self._ids(reword(answer(f"{so}{conclusion}", truth)).removeprefix("<thinking>"))
-            ids += before + after
-            sampled += [False] * (len(ids) - len(after) - len(sampled)) + [True] * len(after)
-        return Example(np.array(ids), np.array(sampled), [])
+            if truth and template.prompt() and (len(state.things) > 1 or rng.random() >= _SEVERAL):
+                return template, [(rng.choice(_numbers(rng, 8)), f"{content(state)} {YES}")], truth
 
     def captions(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Pictures, each followed by what is noted of it: perception alone, in the words that all notes are made of."""
@@ -388,6 +399,18 @@ def _unseen(number: int, state: FrameState) -> EncodedFrame:
     )
 
 
+def _flashes(rng: random.Random) -> tuple[Template, list[tuple[int, str]], str]:
+    """A question about one of three flashes, with notes that answer it."""
+    colours = rng.sample(tuple(COLOURS), k=len(ORDINALS))
+    sights: list[str | None] = []
+    for colour in colours:
+        sights += [*[None] * rng.randint(0, 1), *[colour] * rng.randint(1, 2)]
+    start, position = rng.randrange(600), rng.randrange(len(ORDINALS))
+    template = ScreenNth(start, start + rng.randint(6, 20), FPS, position)
+    numbers = evenly_spaced(template.start_frame, template.end_frame, len(sights))
+    return template, in_order(list(zip(numbers, sights, strict=True))), colours[position]
+
+
 def _searched(rng: random.Random, by_number: Mapping[int, FrameState], look: Look) -> Episode:
     """A question about stills, and the oracle's reply."""
     seen = tuple(by_number.items())
@@ -399,7 +422,7 @@ def _searched(rng: random.Random, by_number: Mapping[int, FrameState], look: Loo
         noted = [(number, caption(state)) for number, state in seen if tells[number]]
     else:
         noted = noted_until(seen, tells.__getitem__)
-    thinking = think(template.prompt(), noted, truth)
+    thinking = think(template.prompt(), noted, truth and template.conclusion(truth))
     whole = {"start_frame": 0, "end_frame": episode.config.frame_count, "prompt": template.prompt()}
     episode.reply(ChatReply(text=answer(thinking, truth) if truth else call(thinking, "clip_sample", whole)))
     return episode

@@ -21,6 +21,7 @@ from videobrain.tools.sampling import CLIP_FRAMES, UNIFORM_FRAMES
 from videobrain.training.tiny.tokenizer import CONTEXT_TOKENS, TOOLS
 from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.world import FPS, FrameState, World, WorldQuestion, caption, prompts
+from videobrain.world.vocabulary import ORDINALS
 
 Look = Callable[[Sequence[int]], list[EncodedFrame]]
 """Frames of the video by number."""
@@ -147,9 +148,10 @@ class _Oracle:
         if question.kind == "dense" and self._tools and self._calls == 0:
             return call("Look closer.", "uniform_sample", question.calls[0].arguments)
         known = self._world.answer_from(question, frames) == question.answer
+        conclusion = self._world.conclusion(question, question.answer) if known else None
         # Said before each list, it would only recall the first one; the tool's result says it anyway.
         subject = "" if question.kind == "search" and self._calls else self._world.subject(question)
-        thinking = think(subject, notes(self._world, question, frames), question.answer if known else None)
+        thinking = think(subject, notes(self._world, question, frames), conclusion)
         if not known and question.kind == "search" and self._tools and self._calls < 2:
             arguments = dict(question.calls[0].arguments)
             if self._calls:  # the same words again would be no use, and are forbidden
@@ -182,13 +184,17 @@ class _Oracle:
         return sorted([*hits, *near[: count - len(hits)]])
 
 
-def think(subject: str, noted: Sequence[tuple[int, str]], answer: str | None) -> str:
-    """What is looked for, what each frame shows, and what follows; None where nothing does."""
+def think(subject: str, noted: Sequence[tuple[int, str]], conclusion: str | None) -> str:
+    """What is looked for, what each frame shows, and what follows; None where nothing does.
+
+    What was asked about is said again before the answer: then it is clear which of two things is meant, and a model
+    that is about to say its shape has only to look for what came after its colour.
+    """
     listed = ", ".join(f"{frame} {note}" for frame, note in noted)
     if subject and listed:  # said again, what is asked stands next to what is read
         listed = f"{asked(subject)} {listed}"
-    conclusion = "Not seen." if answer is None else f"So {answer}."
-    return f"{listed}. {conclusion}" if listed else conclusion
+    end = "Not seen." if conclusion is None else f"So {conclusion}."
+    return f"{listed}. {end}" if listed else end
 
 
 def asked(subject: str) -> str:
@@ -224,8 +230,8 @@ def notes(world: World, question: WorldQuestion, frames: Sequence[int]) -> list[
     if question.template == "count_of":
         return _counted(world.subject(question), states)
     if question.template == "shape_order":
-        return _numbered([(frame, state.things[0].shape if state.things else None) for frame, state in states])
-    return _numbered([(frame, state.screen) for frame, state in states])
+        return in_order([(frame, state.things[0].shape if state.things else None) for frame, state in states])
+    return in_order([(frame, state.screen) for frame, state in states])
 
 
 def noted_until(seen: Sequence[tuple[int, FrameState]], tells: Callable[[int], bool]) -> list[tuple[int, str]]:
@@ -247,13 +253,13 @@ def content(state: FrameState) -> str:
     return caption(state).partition(" on ")[0]
 
 
-def _numbered(sights: Sequence[tuple[int, str | None]]) -> list[tuple[int, str]]:
-    """Which one in the order each sight is: ``red 1, nothing, blue 2, blue 2``."""
+def in_order(sights: Sequence[tuple[int, str | None]]) -> list[tuple[int, str]]:
+    """Which one in the order each sight is: ``red first, nothing, blue second, blue second``."""
     found: list[tuple[int, str]] = []
-    number, before = 0, None
+    number, before = -1, None
     for frame, sight in sights:
         number += sight not in (None, before)
-        found.append((frame, f"{sight} {number}" if sight else _NOTHING))
+        found.append((frame, f"{sight} {ORDINALS[min(number, len(ORDINALS) - 1)]}" if sight else _NOTHING))
         before = sight
     return found
 

@@ -36,7 +36,7 @@ from videobrain.world.vocabulary import TAG
 
 _log = logging.getLogger(__name__)
 
-VERSION = 8
+VERSION = 9
 """Of all that a stage depends on and no recipe says: data, prompts, oracle, loss. Stages of another are done anew."""
 FACTS = "training/facts.json"
 """In a directory that `train_tiny` wrote, and no other."""

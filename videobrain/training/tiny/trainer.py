@@ -53,10 +53,10 @@ class VlmStage:
 CURRICULUM: tuple[VlmStage, ...] = (
     VlmStage("copying", steps=1000, frames=6, learning_rate=1e-3, last_share=0.5),
     VlmStage("judging", steps=300, frames=32, learning_rate=1e-3, last_share=0.5, parts=2),
-    VlmStage("conclusions", steps=600, frames=50, learning_rate=1e-3, last_share=0.5, parts=3),
+    VlmStage("conclusions", steps=600, frames=56, learning_rate=1e-3, last_share=0.5, parts=3),
     VlmStage("captions", steps=900, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("lookup", steps=850, frames=96, learning_rate=1e-3, last_share=0.5),
-    VlmStage("trajectories", steps=1200, frames=80, learning_rate=1e-3, last_share=0.02, parts=3),
+    VlmStage("trajectories", steps=1100, frames=80, learning_rate=1e-3, last_share=0.02, parts=3),
 )
 
 
