@@ -41,10 +41,10 @@ def test_conclusions_train_all_but_what_only_pictures_tell(processor: Any) -> No
         for reply in replies:
             listed, concluded, end = re.fullmatch(r"\s*<thinking>(.*?)(So|Not|Look)( .+)", reply, re.DOTALL).groups()
             subject, _, notes = listed.rpartition("?") if "?" in listed else ("", "", listed)
-            assert re.fullmatch(r"(?:[\d ,.]|yes)*", notes), reply
+            assert re.fullmatch(r"(?:[\d ,.]|yes|first|second|third)*", notes), reply
             assert re.fullmatch(r"(An?( [a-z]+)+)?", subject), reply
             if concluded == "So":
-                assert re.fullmatch(r" (.+)\.</thinking>\n<answer>\1</answer>", end), reply
+                assert re.fullmatch(r" (?:\w+ )??(.+)\.</thinking>\n<answer>\1</answer>", end), reply
             else:
                 assert "</thinking>\n<tool_call>{" in end, reply
         ends.append(concluded)
@@ -65,33 +65,45 @@ def test_what_is_copied_stood_there_before(processor: Any) -> None:
 
 
 def test_what_follows_from_a_note_is_what_it_says(processor: Any) -> None:
-    """Rows of ``A red object? 3 a blue ring and a red star yes. So star.``, where all but the note is trained."""
-    maker = ExampleMaker(processor)
-    rng = random.Random(0)
-    told, pairs = Counter[str](), Counter[bool]()
+    """Rows of ``A red object? 3 a blue ring and a red star yes. So red star.``, where all but the note is trained."""
+    maker, rng = ExampleMaker(processor), random.Random(0)
+    told, held_out = Counter[str](), 0
     for _ in range(30):
         example = maker.concluded(rng)
         text, trained = map(processor.tokenizer.decode, (example.input_ids, example.input_ids[example.sampled]))
-        subjects = re.findall(r"(?:best match '|<thinking>)(?:an? )?([a-z ]+?)(?: object)?(?:', in|\?)", text, re.I)
-        notes, answers = re.findall(r"\d ([a-zA-Z0-9 ]+) yes\.", text), re.findall(r"<answer>(.+?)</answer>", text)
-        assert len(subjects) == len(notes) == len(answers) == 12
-        assert trained == "".join(f" So {answer}.</thinking>\n<answer>{answer}</answer>" for answer in answers)
-        for subject, note, answer in zip(subjects, notes, answers, strict=True):
-            things = [tuple(words.split()[-2:]) for words in note.split(" and ")]
-            subject = subject.removeprefix("A ").removeprefix("An ")
-            if " " in subject:
-                assert sorted(" ".join(thing) for thing in things if thing[0] != "letter") >= sorted({subject, answer})
+        rows = re.findall(r"(.*?)<thinking>(.*?)\.( So (.+?)\.</thinking>\n<answer>(.+?)</answer>)", text, re.DOTALL)
+        assert trained == "".join(row[2] for row in rows)
+        assert len(rows) == 12
+        for before, thinking, _, conclusion, answer in rows:
+            assert conclusion.endswith(answer)
+            things = [tuple(words.split()[-2:]) for words in re.split(" and |, ", thinking.removesuffix(" yes"))]
+            held_out += len(set(things) & set(HELD_OUT_PAIRS))
+            said = conclusion.split()
+            if "flash" in before:
+                assert said[0] in before
+                assert tuple(reversed(said)) in things
+                told["sequence"] += 1
+                continue
+            asked = re.search(r"^(?:an? )?(.+?)(?: object)?(?:'|$)", _subject(before, thinking))
+            assert asked is not None
+            if said == [answer]:  # of a glyph
+                assert (asked[1], answer) in things
+            elif answer == conclusion:
+                assert {tuple(asked[1].split()), tuple(said)} <= set(things)
                 told["companion"] += 1
-            elif subject in ("letter", "digit"):
-                assert (subject, answer) in things
-                told["glyph"] += 1
             else:
-                assert {subject, answer} in map(set, things), (subject, note, answer)
+                assert said == [asked[1], answer]
+                assert set(said) in map(set, things)
                 told["of several" if len(things) > 1 else "of one"] += 1
-            pairs.update(thing in HELD_OUT_PAIRS for thing in things)
     assert told["of several"] > 2 * told["of one"] > 0
-    assert told["companion"] > 20
-    assert pairs[True] > 30  # in words alone, they are among all others
+    assert min(told["companion"], told["sequence"]) > 20
+    assert held_out > 30  # in words alone, they are among all others
+
+
+def _subject(before: str, thinking: str) -> str:
+    """What is looked for, as a row says it."""
+    asked, stands, _ = thinking.rpartition("? ")
+    return asked[0].lower() + asked[1:] if stands else before.partition("best match '")[2]
 
 
 def test_words_for_colours_change_places_in_whole_conversations(
@@ -104,19 +116,20 @@ def test_words_for_colours_change_places_in_whole_conversations(
         trained = [word.strip("Ġ") for word, sampled in zip(words, example.sampled, strict=True) if sampled]
         return example, [word.strip("Ġ") for word in words], trained
 
-    maker = ExampleMaker(processor)
+    maker, exchanged = ExampleMaker(processor), 0
     for number in range(6):
         (plain, words, _), (changed, others, trained) = made(0.0, number), made(1.0, number)
         assert all(np.array_equal(one, other) for one, other in zip(plain.frames, changed.frames, strict=True))
         assert len(words) == len(others)
         names = {(word, other) for word, other in zip(words, others, strict=True) if word != other}
-        articles = {("a", "an"), ("an", "a"), ("A", "An"), ("An", "A")}
-        assert names - articles
-        assert {word for pair in names - articles for word in pair} <= set(COLOURS)
-        assert len(names - articles) == len(dict(names - articles))  # each for the same one
+        names -= {("a", "an"), ("an", "a"), ("A", "An"), ("An", "A")}
+        assert {word for pair in names for word in pair} <= set(COLOURS)
+        assert len(names) == len(dict(names))  # each for the same one
+        exchanged += len(names)
         text = "".join(trained)
         notes = re.findall(r"<thinking>(.*?)(?:So|Not|Look)", text)
         assert not [note for note in notes if any(colour in note.partition("?")[2] for colour in COLOURS)]
+    assert exchanged > 10
 
 
 @pytest.mark.parametrize("exchange", [False, True])
