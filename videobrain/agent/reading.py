@@ -132,8 +132,9 @@ def _read_answer(text: str, rules: Rules) -> Answered | Problem:
     if rules.options:
         choice = parse_choice(text, rules.options, in_words=rules.options_in_words)
         if choice is None:
-            letters = f"one letter from A to {LETTERS[len(rules.options) - 1]}"
-            wanted = "one of the options, in its own words" if rules.options_in_words else letters
+            wanted = f"one letter from A to {LETTERS[len(rules.options) - 1]}"
+            if rules.options_in_words:
+                wanted = "one of the options, in its own words"
             return Problem(f"the answer must be {wanted}", salvage=answered)
         answered = Answered(text, choice)
     if rules.spans is not None:

@@ -72,14 +72,21 @@ class Batches:
         parts = min(self.parts, len(examples))
         cuts = [len(examples) * part // parts for part in range(parts + 1)]
         cut = [examples[begin:end] for begin, end in pairwise(cuts)]
-        if number % _BESIDE == 0 and any(example.frames for example in examples):
-            cut.append([self.maker.conclusion(rng) for _ in range(_CONCLUSIONS)])
-        if number % _BESIDE == 2 and self.stage == "trajectories":
-            cut.append([self.maker.lookup(rng, _LOOKED_UP, kept)])
-        if number % 2 and self.stage == "trajectories":
-            drills = [self.maker.concluded(rng) for _ in range(_DRILLS)]
-            cut.append([*drills, *(self.maker.judged(rng, exchange=True) for _ in range(_DRILLS))])
+        if any(example.frames for example in examples) and (beside := self._beside(number, rng, kept)):
+            cut.append(beside)
         return tuple(map(self.maker.batch, cut))
+
+    def _beside(self, number: int, rng: random.Random, backgrounds: Sequence[int]) -> list[Example]:
+        """What stands beside a batch with pictures."""
+        maker = self.maker
+        if number % _BESIDE == 0:
+            return [maker.conclusion(rng) for _ in range(_CONCLUSIONS)]
+        if self.stage != "trajectories":
+            return []
+        if number % _BESIDE == _BESIDE // 2:
+            return [maker.lookup(rng, _LOOKED_UP, backgrounds)]
+        drills = [maker.concluded(rng) for _ in range(_DRILLS)]
+        return [*drills, *(maker.judged(rng, exchange=True) for _ in range(_DRILLS))]
 
     def _maker(self, number: int, rng: random.Random, backgrounds: Sequence[int]) -> Callable[[], list[Example]]:
         maker = self.maker

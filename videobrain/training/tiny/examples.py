@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,8 +14,22 @@ import numpy.typing as npt
 
 from videobrain.agent import Episode
 from videobrain.agent.prompts import COMPACT
-from videobrain.models import ChatReply, Message, Part, TextPart
-from videobrain.tools import ToolSpec
+from videobrain.models import ChatReply
+from videobrain.training.tiny.conversations import (
+    FEW,
+    Draw,
+    about_stills,
+    ask,
+    exchange_of_colours,
+    flashes,
+    numbers,
+    pictured,
+    played_unseen,
+    reworded,
+    searched,
+    some_frames,
+    unseen,
+)
 from videobrain.training.tiny.frames import decoded, encoded, recoloured, shown
 from videobrain.training.tiny.model import collate, fit_frame
 from videobrain.training.tiny.oracle import (
@@ -24,33 +37,24 @@ from videobrain.training.tiny.oracle import (
     YES,
     answer,
     asked,
-    call,
     content,
     found_text,
-    in_order,
-    initial_frames,
-    new_episode,
-    noted_until,
     play,
     think,
 )
-from videobrain.training.tiny.tokenizer import TOOLS
 from videobrain.training.tokens import ConversationTokenizer, TokenizedConversation
-from videobrain.video import EncodedFrame, evenly_spaced
+from videobrain.video import EncodedFrame
 from videobrain.video.frame import Frame, Pixels
-from videobrain.world import COLOURS, SHAPES, FrameState, Split, World, WorldQuestion, caption, draw_state, still
+from videobrain.world import COLOURS, FrameState, Split, World, caption, draw_state, still
 from videobrain.world.scenario import Background
 from videobrain.world.stills import still_question
-from videobrain.world.templates import BackgroundAt, ScreenNth, Template
-from videobrain.world.vocabulary import FPS, FRAME_SIDE, ORDINALS, WORDS, with_article
+from videobrain.world.templates import Template
+from videobrain.world.vocabulary import ORDINALS, WORDS
 
 if TYPE_CHECKING:
     from videobrain.training.tiny.model import Batch
 
 T = TypeVar("T")
-Draw = Callable[[FrameState], Pixels]
-Look = Callable[[int, FrameState], EncodedFrame]
-"""The picture of a still, by the number it is given."""
 _IN_ORDER = 0.8
 """Share of look-ups that go through all frames, as the notes of a trajectory do."""
 _BACKGROUNDS_ALONE = 0.35
@@ -79,13 +83,8 @@ _OF_VIDEOS = (50, 0.6)
 """Batch from which on conclusions are of videos too, and their share; the others are about stills."""
 _FOUND = 0.75
 """About the share of those that found something: to say that nothing was is learnt soon."""
-_PLAYED = {"direct": 0.2, "search": 0.35, "dense": 0.45}
-"""Share of each class among those."""
-_FEW = 4
-"""Frames that a question about an interval mostly begins with, since none of them matters."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
 """Frames of single-shot prompts."""
-_COLOUR = re.compile(rf"(?:\b([Aa]n?) )?\b({'|'.join(COLOURS)})\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +160,18 @@ class ExampleMaker:
             pass
         by_number: dict[int, FrameState] = {}
         tells: dict[int, bool] = {}
-        for number in _numbers(rng, rng.randint(1, _JUDGED)):
+        for number in numbers(rng, rng.randint(1, _JUDGED)):
             wanted = rng.random() < _TELLING
             for _ in range(_TRIES):
                 by_number[number] = still(rng, self._split)
                 tells[number] = template.read([(number, by_number[number])]) is not None
                 if tells[number] == wanted:
                     break
-        reword = _exchange_of_colours(rng) if exchange else str
+        reword = exchange_of_colours(rng) if exchange else str
         ids = []
         if rng.random() < 0.5:  # behind the question, whose words are like those of the notes too
-            _, *messages = _about_stills(rng, by_number, *_ask(rng, template, None), _unseen).messages
-            tokens = self._tokenize(_reworded(messages, reword)).input_ids
+            _, *messages = about_stills(rng, by_number, *ask(rng, template, None), unseen).messages
+            tokens = self._tokenize(reworded(messages, reword)).input_ids
             ids = [token for token in tokens if token not in self._image] + self._ids("<|im_start|>assistant\n")
         ids += self._ids(f"<thinking>{reword(asked(template.prompt()))} ")
         sampled = [False] * len(ids)
@@ -191,8 +190,8 @@ class ExampleMaker:
         ids: list[int] = []
         sampled: list[bool] = []
         for _ in range(_IN_A_ROW):
-            reword = _exchange_of_colours(rng)
-            template, noted, truth = _flashes(rng) if rng.random() < _SEQUENCES else self._several(rng)
+            reword = exchange_of_colours(rng)
+            template, noted, truth = flashes(rng) if rng.random() < _SEQUENCES else self._several(rng)
             thinking = think(template.prompt(), noted, template.conclusion(truth))
             if not template.prompt():
                 before = f"{rng.choice(template.wordings())}\n"
@@ -215,7 +214,7 @@ class ExampleMaker:
             template = still_question(rng, [(0, state)])
             truth = template.read([(0, state)])
             if truth and template.prompt() and (len(state.things) > 1 or rng.random() >= _SEVERAL):
-                return template, [(rng.choice(_numbers(rng, 8)), f"{content(state)} {YES}")], truth
+                return template, [(rng.choice(numbers(rng, 8)), f"{content(state)} {YES}")], truth
 
     def captions(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Pictures, each followed by what is noted of it: perception alone, in the words that all notes are made of."""
@@ -252,7 +251,7 @@ class ExampleMaker:
             return state.background.pattern if alone and state.screen is None else caption(state)
 
         listed = ", ".join(f"{number} {said(number)}" for number in wanted)
-        episode = _about_stills(rng, by_number, question, None, _look(rng, draw), tools=())
+        episode = about_stills(rng, by_number, question, None, pictured(rng, draw), tools=())
         episode.reply(ChatReply(text=answer(f"{listed}.", said(wanted[-1]))))
         example = self.of_episode(episode)
         return self._miscalled(example, rng) if recolour else example
@@ -266,7 +265,7 @@ class ExampleMaker:
 
     def search(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> Example:
         """Labelled frames and a question: what is looked for is found among them, or a tool is called for more."""
-        return self.of_episode(_searched(rng, self._numbered_stills(rng, count, backgrounds), _look(rng)))
+        return self.of_episode(searched(rng, self._numbered_stills(rng, count, backgrounds), pictured(rng)))
 
     def conclusion(self, rng: random.Random, number: int = sys.maxsize) -> Example:
         """A conversation without its pictures; all of it is trained but the words that only they tell.
@@ -284,12 +283,12 @@ class ExampleMaker:
             seldom = rng.random() > _FOUND
             while True:
                 states = [still(rng, self._split) for _ in range(rng.choice(counts))]
-                by_number = dict(zip(_numbers(rng, len(states)), states, strict=True))
-                episode = _searched(rng, by_number, _unseen)
+                by_number = dict(zip(numbers(rng, len(states)), states, strict=True))
+                episode = searched(rng, by_number, unseen)
                 if seldom or "<answer>" in episode.messages[-1].text:
                     break
         else:
-            episode = _played_unseen(rng, self._split, counts)
+            episode = played_unseen(rng, self._split, counts)
         tokens = self._tokenize(episode.messages[1:])
         ids = np.array(tokens.input_ids)
         words = ~np.isin(ids, self._image)
@@ -333,22 +332,22 @@ class ExampleMaker:
 
         single = rng.choice(_SINGLE_SHOT) if count == INITIAL_FRAMES and rng.random() < 0.2 else None
         if question.kind == "dense" and rng.random() < 0.7:
-            count = min(count, _FEW)  # none of them matters, and each costs
+            count = min(count, FEW)  # none of them matters, and each costs
         initial = None if single else some_frames(world, question, rng, count)
         episode = play(world, question, look, rng, single_shot=single, initial=initial)
-        return self.of_episode(episode, rng if rng.random() < _EXCHANGED else None)
+        return self.of_episode(episode, exchange_of_colours(rng) if rng.random() < _EXCHANGED else None)
 
-    def of_episode(self, episode: Episode, exchange: random.Random | None = None) -> Example:
+    def of_episode(self, episode: Episode, exchange: Callable[[str], str] | None = None) -> Example:
         """A finished episode as an example.
 
         Args:
             episode: The episode.
-            exchange: Chance by which words for colours change places, if they do. What of them only frames tell is not
-                trained then.
+            exchange: Makes words for colours change places, if they do. What of them only frames tell is not trained
+                then.
         """
         system, *messages = episode.messages
         if exchange:
-            messages = _reworded(messages, _exchange_of_colours(exchange))
+            messages = reworded(messages, exchange)
         tokens = self._tokenize([system, *messages])
         frames = [fit_frame(decoded(frame)) for frame in tokens.frames]
         ids, sampled = np.array(tokens.input_ids), np.array(tokens.sampled)
@@ -374,7 +373,7 @@ class ExampleMaker:
 
     def _numbered_stills(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> dict[int, FrameState]:
         states = self._stills(rng, count, backgrounds)
-        return dict(zip(_numbers(rng, count), states, strict=True))
+        return dict(zip(numbers(rng, count), states, strict=True))
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
@@ -388,122 +387,6 @@ def _drawing(rng: random.Random) -> tuple[Draw, bool]:
     return draw_state, False
 
 
-def _look(rng: random.Random, draw: Draw = draw_state) -> Look:
-    return lambda number, state: encoded(Frame(number, number / 10, draw(state)), rng)
-
-
-def _unseen(number: int, state: FrameState) -> EncodedFrame:
-    """Takes the place of a picture that is left out."""
-    return EncodedFrame(
-        frame_index=number, timestamp_seconds=number / 10, width=FRAME_SIDE, height=FRAME_SIDE, digest=""
-    )
-
-
-def _flashes(rng: random.Random) -> tuple[Template, list[tuple[int, str]], str]:
-    """A question about one of three flashes, with notes that answer it."""
-    colours = rng.sample(tuple(COLOURS), k=len(ORDINALS))
-    sights: list[str | None] = []
-    for colour in colours:
-        sights += [*[None] * rng.randint(0, 1), *[colour] * rng.randint(1, 2)]
-    start, position = rng.randrange(600), rng.randrange(len(ORDINALS))
-    template = ScreenNth(start, start + rng.randint(6, 20), FPS, position)
-    numbers = evenly_spaced(template.start_frame, template.end_frame, len(sights))
-    return template, in_order(list(zip(numbers, sights, strict=True))), colours[position]
-
-
-def _searched(rng: random.Random, by_number: Mapping[int, FrameState], look: Look) -> Episode:
-    """A question about stills, and the oracle's reply."""
-    seen = tuple(by_number.items())
-    template = still_question(rng, seen)
-    truth = template.read(seen)
-    episode = _about_stills(rng, by_number, *_ask(rng, template, truth), look)
-    tells = {number: template.read([(number, state)]) is not None for number, state in seen}
-    if isinstance(template, BackgroundAt):
-        noted = [(number, caption(state)) for number, state in seen if tells[number]]
-    else:
-        noted = noted_until(seen, tells.__getitem__)
-    thinking = think(template.prompt(), noted, truth and template.conclusion(truth))
-    whole = {"start_frame": 0, "end_frame": episode.config.frame_count, "prompt": template.prompt()}
-    episode.reply(ChatReply(text=answer(thinking, truth) if truth else call(thinking, "clip_sample", whole)))
-    return episode
-
-
-def _ask(rng: random.Random, template: Template, truth: str | None) -> tuple[str, list[str] | None]:
-    """A question and, half of the time, its options."""
-    options = None
-    if rng.random() < 0.5:
-        among = truth or rng.choice(template.others(f"{rng.choice(tuple(COLOURS))} {rng.choice(SHAPES)}", rng))
-        wrong = dict.fromkeys(text for text in template.others(among, rng) if text != among)
-        options = rng.sample([among, *list(wrong)[:3]], k=4)
-    return rng.choice(template.wordings()), options
-
-
-def _played_unseen(rng: random.Random, split: Split, counts: Sequence[int]) -> Episode:
-    """The oracle's run on one question of a new video, without pictures."""
-    world = World(rng.getrandbits(40), split=split)
-    (kind,) = rng.choices(list(_PLAYED), list(_PLAYED.values()))
-    question = rng.choice([question for question in world.questions if question.kind == kind])
-    initial = some_frames(world, question, rng, _FEW if kind == "dense" else rng.choice(counts))
-
-    def look(frames: Sequence[int]) -> list[EncodedFrame]:
-        return [_unseen(frame, world.state(frame)) for frame in frames]
-
-    return play(world, question, look, rng, initial=initial)
-
-
-def _about_stills(
-    rng: random.Random,
-    by_number: Mapping[int, FrameState],
-    question: str,
-    options: Sequence[str] | None,
-    look: Look,
-    tools: Sequence[ToolSpec] = TOOLS,
-) -> Episode:
-    """An episode that has been shown stills as the frames of a video."""
-    episode = new_episode(question, options, max(by_number) + rng.randint(1, 100), tools)
-    episode.start([look(number, state) for number, state in by_number.items()])
-    return episode
-
-
-def some_frames(world: World, question: WorldQuestion, rng: random.Random, count: int) -> list[int]:
-    """So many of the frames that a run begins with; one shows the answer where any of all does."""
-    frames = initial_frames(world)
-    telling = [frame for frame in frames if world.answer_from(question, [frame]) == question.answer]
-    sure = rng.sample(telling, k=1) if telling else []
-    return sorted([*sure, *rng.sample([frame for frame in frames if frame not in sure], k=count - len(sure))])
-
-
-def _exchange_of_colours(rng: random.Random) -> Callable[[str], str]:
-    """Makes the words for colours of a text change places, each for the same one everywhere."""
-    words = dict(zip(COLOURS, rng.sample(tuple(COLOURS), k=len(COLOURS)), strict=True))
-
-    def exchanged(match: re.Match[str]) -> str:
-        article, word = match.groups()
-        new = words[word]
-        return f"{article[0]}{with_article(new)[1:]}" if article else new
-
-    return lambda text: _COLOUR.sub(exchanged, text)
-
-
-def _reworded(messages: Sequence[Message], reword: Callable[[str], str]) -> list[Message]:
-    def part(each: Part) -> Part:
-        return TextPart(text=reword(each.text)) if isinstance(each, TextPart) else each
-
-    return [message.model_copy(update={"parts": tuple(map(part, message.parts))}) for message in messages]
-
-
 def planned(plan: Sequence[tuple[float, T]], number: int) -> T:
     """What a plan says of the batch of this number."""
     return next(value for end, value in plan if number < end)
-
-
-def _numbers(rng: random.Random, count: int) -> list[int]:
-    """Frame numbers: mostly as evenly spaced ones are, else of a short range or at random."""
-    total = round(10 ** rng.uniform(3, 4.3))
-    chance = rng.random()
-    if chance < 0.5:
-        return evenly_spaced(0, total, count)
-    if chance < 0.75:
-        start = rng.randrange(total)
-        return evenly_spaced(start, start + rng.randint(max(80, count), 200), count)
-    return sorted(rng.sample(range(total), k=count))
