@@ -21,7 +21,7 @@ from videobrain.training.reward_spec import RewardSpec, TermSpec
 from videobrain.training.rollout import Rollout
 from videobrain.training.sample import TrainingSample
 from videobrain.training.token_model import Sampled, Sampling
-from videobrain.training.verl.figures import rollout_figures
+from videobrain.training.verl.figures import rollout_figures, validation_figures
 
 CALL = '<tool_call>{"name": "uniform_sample", "arguments": {"start_frame": 10, "end_frame": 60}}</tool_call>'
 LOOKS = ["<thinking>Not enough.</thinking>" + CALL, "<thinking>Red.</thinking><answer>A</answer>"]
@@ -107,6 +107,10 @@ async def test_a_rollout_and_what_it_is_worth(
     assert logged["rollout/left_out"] == 0.5
     assert logged["rollout/groups_without_signal"] == 0
     assert logged["rollout/reward_behaviour"] == 0.25
+    validated = validation_figures([figures, guessed.figures()], asked=3)
+    assert validated["validation/accuracy"] == validated["validation/Active/tool_used"] == 0.5
+    assert validated["validation/left_out"] == pytest.approx(1 / 3)
+    assert validation_figures([], asked=2) == {"validation/left_out": 1}
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""What is logged of the rollouts of a step."""
+"""What is logged of the rollouts of a step and of a validation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BY_CLASS = ("accuracy", "tool_used", "frames")
 def rollout_figures(
     infos: Sequence[Mapping[str, float | str]], groups: Sequence[Hashable], *, group_size: int
 ) -> dict[str, float]:
-    """Means over the rollouts of a step.
+    """Figures of the rollouts that a step learns from.
 
     Args:
         infos: What is known of each, as `Played.figures` gives it.
@@ -21,28 +21,47 @@ def rollout_figures(
         group_size: Rollouts that a group was begun with.
 
     Returns:
-        Figures by name, such as ``rollout/accuracy`` and ``rollout/Active/tool_used``; with
+        Means by name, such as ``rollout/accuracy`` and ``rollout/Active/tool_used``; with
         ``rollout/left_out``, the share of rollouts that could not be used, and ``rollout/groups_without_signal``, the
         share of groups whose rollouts are all as right.
     """
-    figures: dict[str, float] = {}
     if not infos:
-        return figures
-    names = sorted({name for info in infos for name, value in info.items() if not isinstance(value, str)})
-    for name in names:
-        figures[f"rollout/{name}"] = _mean([info[name] for info in infos if name in info])
-    classes: dict[str, list[Mapping[str, float | str]]] = defaultdict(list)
+        return {}
     members: dict[Hashable, list[float]] = defaultdict(list)
     for info, group in zip(infos, groups, strict=True):
-        classes[str(info.get("class", "unclassified"))].append(info)
         members[group].append(float(info.get("accuracy", 0.0)))
+    alike = [len(set(accuracies)) == 1 for accuracies in members.values()]
+    return {
+        **_means("rollout", infos),
+        "rollout/left_out": 1 - len(infos) / (len(members) * group_size),
+        "rollout/groups_without_signal": sum(alike) / len(alike),
+    }
+
+
+def validation_figures(infos: Sequence[Mapping[str, float | str]], *, asked: int) -> dict[str, float]:
+    """Figures of the questions that are asked to see how far the policy has come.
+
+    Args:
+        infos: What is known of each rollout, as `Played.figures` gives it.
+        asked: Rollouts that were begun.
+
+    Returns:
+        Means by name, such as ``validation/accuracy`` and ``validation/Active/tool_used``, and ``validation/left_out``.
+    """
+    return {**_means("validation", infos), "validation/left_out": 1 - len(infos) / asked}
+
+
+def _means(of: str, infos: Sequence[Mapping[str, float | str]]) -> dict[str, float]:
+    """The mean of each figure, and by class of those that the behaviour is about."""
+    names = sorted({name for info in infos for name, value in info.items() if not isinstance(value, str)})
+    means = {f"{of}/{name}": _mean([info[name] for info in infos if name in info]) for name in names}
+    classes: dict[str, list[Mapping[str, float | str]]] = defaultdict(list)
+    for info in infos:
+        classes[str(info.get("class", "unclassified"))].append(info)
     for named, those in sorted(classes.items()):
         for name in _BY_CLASS:
-            figures[f"rollout/{named}/{name}"] = _mean([info[name] for info in those if name in info])
-    figures["rollout/left_out"] = 1 - len(infos) / (len(members) * group_size)
-    alike = [len(set(accuracies)) == 1 for accuracies in members.values()]
-    figures["rollout/groups_without_signal"] = sum(alike) / len(alike)
-    return figures
+            means[f"{of}/{named}/{name}"] = _mean([info[name] for info in those if name in info])
+    return means
 
 
 def _mean(values: Sequence[float | str]) -> float:

@@ -20,7 +20,7 @@ from verl.workers.utils.padding import response_to_nested
 
 from videobrain.errors import RolloutError
 from videobrain.training.advantage import LEAST_GROUP, difficulty_weights, group_advantages
-from videobrain.training.verl.figures import rollout_figures
+from videobrain.training.verl.figures import rollout_figures, validation_figures
 
 TRAINER, ESTIMATOR = "videobrain", "videobrain_grpo"
 """Names under which verl knows them."""
@@ -96,7 +96,7 @@ def too_small(groups: set[str], trajectories: Any) -> set[str]:
 
 @register_trainer(TRAINER)
 class GroupTrainer(PPOTrainerSync):  # type: ignore[misc]
-    """verl's synchronous trainer with `GroupBuffer`, figures of the rollouts, and weights by difficulty."""
+    """verl's synchronous trainer with `GroupBuffer`, figures of rollouts and validation, and weights by difficulty."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -119,6 +119,21 @@ class GroupTrainer(PPOTrainerSync):  # type: ignore[misc]
             gen_batch_size=1,
             max_inflight_gen_batches=algorithm.filter_groups.max_inflight_gen_batches if equal is not None else 1,
         )
+
+    def _val_metrics_update(
+        self,
+        data_sources: Any,
+        sample_uids: Any,
+        reward_extra_infos_dict: dict[str, list[Any]],
+        sample_turns: Any,
+        expected_acc_counts: dict[tuple[str, str], int],
+    ) -> dict[str, float]:
+        # verl's own names are of best-of-n and votes, for each figure and class; these are those of the rollouts.
+        infos = [
+            {name: values[number] for name, values in reward_extra_infos_dict.items() if values[number] is not None}
+            for number in range(len(sample_uids))
+        ]
+        return validation_figures(infos, asked=sum(expected_acc_counts.values()))
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
         batch = super()._compute_advantage(batch, metrics)
