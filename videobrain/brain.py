@@ -125,14 +125,21 @@ class VideoBrain:
         if shared is not None:
             await shared.aclose()
 
-    async def reach(self) -> Reached:
+    async def reach(self, *, encoder: bool = False) -> Reached:
         """Make the model ready, so that what is wrong with it shows before the first question.
+
+        Args:
+            encoder: Load the frame encoder too, where `clip_sample` is among the tools. A question whose search cannot
+                work goes on without it.
 
         Raises:
             ModelError: A server cannot be reached, or a model cannot be started.
             ConfigurationError: No model is configured, or it cannot be used.
+            EncoderUnavailableError: The frame encoder cannot be loaded.
         """
         async with self._resources() as resources:
+            if encoder and any(tool.name == "clip_sample" for tool in self.tools):
+                await resources.load_encoder()
             return await resources.reach()
 
     async def ask(

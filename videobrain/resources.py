@@ -96,7 +96,16 @@ class Resources:
         """
         model = await self.model()
         servers = (await model.capacity()).servers
-        return Reached(model.name, model.profile.prompts, self.encoder(model.profile.encoder).name, servers)
+        prompts = self.settings.prompts or model.profile.prompts
+        return Reached(model.name, prompts, self.encoder(model.profile.encoder).name, servers)
+
+    async def load_encoder(self) -> None:
+        """Load the frame encoder, which else the first search does.
+
+        Raises:
+            EncoderUnavailableError: It cannot be loaded.
+        """
+        await self.encoder((await self.model()).profile.encoder).load()
 
     def encoder(self, own: str | None) -> SharedEncoder:
         """What embeds frames: what the user chose, else the model's `own` encoder, else the default of the settings."""

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """Sampling seed, where the server takes one."""
     max_output_tokens: int = Field(default=2048, ge=16)
     """Tokens that one reply may have."""
+    prompts: str | None = None
+    """Prompt profile in the place of the model's own, such as ``compact``: to ask a teacher in a student's words."""
     tool_calling: Literal["tags", "native"] = "tags"
     """``tags``: calls stand in the text (works everywhere). ``native``: the server's function calling."""
     constrain_replies: bool = False

@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ import openai
 
 from tests.benchmarks.machine import describe
 from tests.benchmarks.vllm_throughput import Turn, recorded
+from tests.environments.fixtures import CPU_SETTINGS
 from videobrain import Settings, Trace, VideoBrain
 from videobrain.evaluation.benchmarks import load_benchmark
 from videobrain.evaluation.record import Record
@@ -35,7 +37,7 @@ from videobrain.models.vllm import ManagedVLLM
 from videobrain.recipe import Recipe
 from videobrain.training.player import Player, PlaySettings
 from videobrain.training.reward_spec import RewardSpec, TermSpec
-from videobrain.training.sample import TrainingSample
+from videobrain.training.sample import TrainingSample, training_samples
 from videobrain.training.token_model import Sampled, Sampling, TokenTrajectory
 from videobrain.training.trajectories import Trajectory
 from videobrain.training.verl.dataset import TrajectoryDataset
@@ -87,17 +89,25 @@ async def measure(directory: Path, episodes: int, place: Path) -> bool:
     write_dataset(place / "world", "train", -(-episodes // PER_VIDEO), seed=800_000, duration_seconds=300)
     loaded = load_benchmark("world", place / "world")
     key = os.environ["VLLM_API_KEY"] = secrets.token_urlsafe(24)
-    settings = Settings(cache_dir=place / "cache", offline=True)
+    os.environ.update(CPU_SETTINGS)
+    settings = Settings(
+        cache_dir=place / "cache",
+        offline=True,
+        vllm_command=str(Path(sys.executable).parent / "vllm"),
+        vllm_arguments="--dtype bfloat16 --enforce-eager --max-num-seqs 8",
+        vllm_start_seconds=600,
+    )
     model = ManagedVLLM(str(directory), settings=settings)
     wrong: dict[str, list[str]] = {"server": [], "mask": [], "rollout": [], "pixels": []}
     requests = other_tokens = replies = 0
     try:
         async with VideoBrain(model, settings=settings) as brain:
             await evaluate(loaded, brain, place / "run", keep_frames=True, limit=episodes)
-        served = (await model.capacity()).model
-        records = [record for record in read_results(place / "run") if record.trace][:episodes]
+        capacity = await model.capacity()
+        by_key = {sample.key: sample for sample in training_samples(loaded)}
+        records = [record for record in read_results(place / "run") if record.trace and not record.error][:episodes]
         traces = [Trace.load(place / "run" / str(record.trace)) for record in records]
-        rows = rows_of(records, place, processor)
+        rows = rows_of(records, by_key, place, processor)
         recipe = Recipe(
             model=None,
             base_url=None,
@@ -108,9 +118,12 @@ async def measure(directory: Path, episodes: int, place: Path) -> bool:
             settings={"offline": True, "cache_dir": str(place / "cache")},
         )
         worth = RewardSpec(terms=(TermSpec(measure="accuracy"),), gate="none")
-        player = Player(processor, PlaySettings(model=str(directory), recipe=recipe, reward=worth))
+        played_as = PlaySettings(
+            model=str(directory), recipe=recipe, reward=worth, context_tokens=capacity.max_model_len
+        )
+        player = Player(processor, played_as)
         async with player, openai.AsyncOpenAI(base_url=model.base_url, api_key=key, timeout=600) as client:
-            for record, trace, row, turns in zip(records, traces, rows, recorded(traces, served), strict=True):
+            for record, trace, row, turns in zip(records, traces, rows, recorded(traces, capacity.model), strict=True):
                 name = record.sample.key
                 for turn, (begin, end) in zip(turns, row.replies(), strict=True):
                     given = await continued(client, turn)
@@ -125,8 +138,7 @@ async def measure(directory: Path, episodes: int, place: Path) -> bool:
                 said = [message.text for message in trace.messages if message.role == "assistant"]
                 if [tokenizer.decode(row.ids[begin : end - 1]) for begin, end in row.replies()] != said:
                     wrong["mask"].append(name)
-                sample = TrainingSample(**record.sample.model_dump())
-                played = await rolled_out(player, sample, row)
+                played = await rolled_out(player, by_key[name], row)
                 ids = [*played.prompt_ids, *played.response_ids]
                 mask = [*[0] * len(played.prompt_ids), *played.response_mask]
                 if (ids, mask) != (row.ids[: len(ids)], row.sampled[: len(ids)]) or any(row.sampled[len(ids) :]):
@@ -143,13 +155,11 @@ async def measure(directory: Path, episodes: int, place: Path) -> bool:
     return len(records) >= episodes and not any(wrong.values())
 
 
-def rows_of(records: Sequence[Record], place: Path, processor: Any) -> list[Row]:
+def rows_of(records: Sequence[Record], by_key: Mapping[str, TrainingSample], place: Path, processor: Any) -> list[Row]:
     """The runs as rows of supervised fine-tuning, by the dataset that verl is given."""
     file = place / "trajectories.jsonl"
     lines = [
-        Trajectory(
-            sample=TrainingSample(**record.sample.model_dump()), trace=f"run/{record.trace}", usage=record.usage
-        ).model_dump_json()
+        Trajectory(sample=by_key[record.sample.key], trace=f"run/{record.trace}", usage=record.usage).model_dump_json()
         for record in records
     ]
     file.write_text("\n".join(lines) + "\n", "utf-8")

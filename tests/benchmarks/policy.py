@@ -27,6 +27,7 @@ from videobrain.models.bundled import DIRECTORY
 from videobrain.training.sample import training_samples, write_samples
 from videobrain.training.tiny.figures import Evaluation, Figures
 from videobrain.training.verl.launch import StepDone, read_metrics
+from videobrain.training.verl.run import last_step
 from videobrain.world import write_dataset
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
@@ -80,7 +81,7 @@ def train(name: str, more: Mapping[str, Any], given: argparse.Namespace, samples
         "--steps", given.steps,
     )  # fmt: skip
     print(f"{name}: trained for {(time.monotonic() - began) / 60:.0f} minutes", flush=True)
-    model: Path = given.out / f"{place.name}-model"
+    model: Path = given.out / f"{place.name}-model-{last_step(place)}"
     if not model.exists():
         run("export", place, "--out", model)
     return model

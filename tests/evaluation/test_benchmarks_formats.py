@@ -74,6 +74,8 @@ def test_longvideobench_as_the_hub_has_it(tmp_path: Path) -> None:
     assert known.samples[0].options == ("a tray", "a bowl", "a knife")
     assert known.samples[0].key == LONG["id"]
     assert known.samples[0].letter == "C"
+    # A row names them: that they are missing is said of each question, which is asked without.
+    assert known.samples[0].subtitles == "subtitles/aB3_x-9QzLk_en.json"
     assert hidden.samples[0].letter is None
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from tests.evaluation.runs import VIDEOS, write_videos
 from tests.training.samples import COLOURS, models, sample, settings
 from videobrain.cli import app
-from videobrain.errors import ConfigurationError, InputError
+from videobrain.errors import ConfigurationError, EncoderUnavailableError, InputError
 from videobrain.evaluation.benchmarks import load_benchmark
 from videobrain.evaluation.lines import JsonLines
 from videobrain.testing import FakeServer, Fault
@@ -26,6 +26,9 @@ from videobrain.training.sample import read_samples, training_samples, write_sam
 from videobrain.world import write_dataset
 
 pytestmark = pytest.mark.anyio
+
+TOOLS = ["uniform_sample"]
+"""Without a search, which would want an encoder."""
 
 # --- The rule --------------------------------------------------------------------------------------------------------
 
@@ -166,10 +169,11 @@ LABELS = {
 
 async def test_a_classification_asks_no_more_than_it_needs_and_writes_what_it_found(tmp_path: Path) -> None:
     folder = write_videos(tmp_path)
-    samples = [sample(number, folder) for number in range(7)]
+    # Classes of before do not count.
+    samples = [sample(number, folder).of_class("Active") for number in range(7)]
     student, teacher = Knower(STUDENT), Knower(TEACHER)
     moments: list[str] = []
-    asking = Asking(settings=settings(tmp_path), on_progress=lambda name, progress: moments.append(name))
+    asking = Asking(settings=settings(tmp_path), tools=TOOLS, on_progress=lambda name, progress: moments.append(name))
     async with models(tmp_path, student=student, teacher=teacher) as both:
         found = await classify(samples, both["student"], both["teacher"], tmp_path / "out", asking=asking)
         assert {each.sample.key: each.label for each in found.questions} == LABELS
@@ -203,7 +207,7 @@ async def test_a_question_whose_runs_failed_stays_open_until_they_are_asked_agai
     folder = write_videos(tmp_path)
     student, teacher = Knower(STUDENT), Knower(TEACHER)
     student.faults = {1: [Fault.status(400, "no paper")] * 2}
-    asking = Asking(settings=settings(tmp_path), concurrency=1)
+    asking = Asking(settings=settings(tmp_path), tools=TOOLS, concurrency=1)
     async with models(tmp_path, student=student, teacher=teacher) as both:
         how: dict[str, Any] = {"student": both["student"], "teacher": both["teacher"], "out": tmp_path / "out"}
         first = await classify([sample(1, folder)], **how, asking=asking)
@@ -218,6 +222,16 @@ async def test_a_question_whose_runs_failed_stays_open_until_they_are_asked_agai
     assert retried.questions[0].label == "Adaptive"
 
 
+async def test_without_its_search_nothing_is_classified(tmp_path: Path) -> None:
+    folder = write_videos(tmp_path)
+    knower = Knower({"blind": set(), "initial": set(), "more": {1}})
+    asking = Asking(settings=settings(tmp_path, offline=True), encoder=str(tmp_path / "no-encoder"))
+    async with models(tmp_path, both=knower) as one:
+        with pytest.raises(EncoderUnavailableError):
+            await classify([sample(1, folder)], one["both"], one["both"], tmp_path / "out", asking=asking)
+    assert {with_what for _, with_what in knower.asked} == {"blind", "initial"}
+
+
 async def test_what_would_be_the_same_request_is_asked_once(tmp_path: Path) -> None:
     folder = write_videos(tmp_path)
     two = sample(1, folder, options=("green", "blue"), correct_option=0)
@@ -227,7 +241,7 @@ async def test_what_would_be_the_same_request_is_asked_once(tmp_path: Path) -> N
             [({}, 2), ({"temperature": 1.0}, 5), ({"temperature": 1.0, "seed": 1}, 2)]
         ):
             knower.asked.clear()
-            asking = Asking(settings=settings(tmp_path, **given))
+            asking = Asking(settings=settings(tmp_path, **given), tools=TOOLS)
             out = tmp_path / f"out{number}"
             await classify([two], one["both"], one["both"], out, votes=5, asking=asking)
             assert knower.asked[Seen(1, "initial")] == count
@@ -257,7 +271,10 @@ async def test_what_cannot_be_classified(tmp_path: Path, fields: Any, how: Any, 
 # --- The commands ----------------------------------------------------------------------------------------------------
 
 
-def test_the_commands_go_from_questions_to_lessons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_go_from_questions_to_lessons(
+    tmp_path: Path, tiny_random_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDEOBRAIN_ENCODER", str(tiny_random_encoder))
     folder = write_videos(tmp_path)
     write_samples(tmp_path / "questions.jsonl", [sample(number, folder) for number in range(6)])
     knowers = {"student": Knower(STUDENT), "teacher": Knower(TEACHER)}

@@ -67,6 +67,7 @@ def test_objectives(objective: Any) -> None:
     made, facts = a_config(objective=objective).compile(), OBJECTIVES[objective]
     assert made["actor_rollout_ref.actor.policy_loss.loss_mode"] == facts.loss
     assert made["actor_rollout_ref.actor.loss_agg_mode"] == facts.average
+    assert made["actor_rollout_ref.actor.loss_scale_factor"] == made["data.max_response_length"]
     assert made["algorithm.norm_adv_by_std_in_grpo"] is facts.by_deviation
     assert ("algorithm.filter_groups.enable" in made) is facts.drop_equal
     other = a_config(objective=objective, clip_high=0.3, drop_equal_groups=not facts.drop_equal).compile()
@@ -105,6 +106,7 @@ def test_rollout_engines_on_the_cpu(rollout: Any) -> None:
         ({"samples": ()}, "at least 1 item"),
         ({"objective": "ppo"}, "'grpo'"),
         ({"difficulty": 2}, "less than or equal to 1"),
+        ({"validate_steps": 2}, "that names no file"),
     ],
 )
 def test_what_cannot_be(wrong: dict[str, Any], problem: str) -> None:
@@ -142,6 +144,14 @@ def test_samples_are_looked_at_first(tmp_path: Path, video: Path) -> None:
     a_config(samples=(bare,), batch_size=3, reward=accurate).check_samples()
     with pytest.raises(InputError):
         a_config(samples=(tmp_path / "none.jsonl",), batch_size=3).check_samples()
+    in_words = TrainingSample(key="w", video=str(video), question="Why?", task="open", answer="So.").of_class("Direct")
+    words = write_samples(tmp_path / "words.jsonl", [in_words])
+    with pytest.raises(InputError, match="Only a judge can say whether an answer to 'w' is right"):
+        a_config(samples=(words,), batch_size=1).check_samples()
+    a_config(samples=(words,), batch_size=1, judge="openai:judge").check_samples()
+    secret = write_samples(tmp_path / "secret.jsonl", [in_words.model_copy(update={"answer": None})])
+    with pytest.raises(InputError, match="truth of the sample 'w' is not known"):
+        a_config(samples=(secret,), batch_size=1, judge="openai:judge").check_samples()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

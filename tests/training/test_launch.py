@@ -72,6 +72,9 @@ def test_a_failure_says_when_why_and_where(tmp_path: Path) -> None:
     assert failed.value.step == 2
     assert failed.value.log is not None
     assert str(failed.value.log) in str(failed.value)
+    worker = "print('(AgentLoopWorkerTQ pid=7) av.error.InvalidDataError: broken.mp4')\n"
+    with pytest.raises(TrainingFailedError, match="ValueError: no such frame"):
+        run_command(launch(worker + "raise ValueError('no such frame')"), name="try", logs=tmp_path)
     with pytest.raises(TrainingFailedError, match=r"before its first step was done \(exit status 3\)") as early:
         run_command(launch("raise SystemExit(3)"), name="try", logs=tmp_path)
     assert early.value.step is None

@@ -90,6 +90,7 @@ def test_verls_own_keys_have_the_last_word(tmp_path: Path) -> None:
         ({"nodes": 2}, "rendezvous is where several machines meet"),
         ({"rendezvous": "host:1"}, "rendezvous is where several machines meet"),
         ({"lora_alpha": 4}, "lora_rank is 0"),
+        ({"validate_steps": 2}, "that names no file"),
         ({"learning_rat": 0.1}, "learning_rat"),
         ({"learning_rate": 0}, "learning_rate"),
         ({"train": ()}, "train"),
@@ -129,9 +130,15 @@ def test_files_are_looked_at_before_anything_starts(trajectories: Path, tmp_path
     with pytest.raises(ConfigurationError, match="6 trajectories to train, and a batch has 7"):
         run_sft(config(tmp_path, train=(trajectories,), batch_size=7))
     few = tmp_path / "few.jsonl"
-    few.write_text(trajectories.read_text("utf-8").splitlines(keepends=True)[0], "utf-8")
+    first = json.loads(trajectories.read_text("utf-8").splitlines()[0])
+    few.write_text(json.dumps({**first, "trace": str(trajectories.parent / first["trace"])}) + "\n", "utf-8")
     with pytest.raises(ConfigurationError, match="to validate_on, and a batch has 6"):
         run_sft(config(tmp_path, train=(trajectories,), validate_on=(few,), batch_size=6))
+    student = tmp_path / "student"
+    student.mkdir()
+    (student / "videobrain.json").write_text('{"profile": {"name": "small", "prompts": "compact"}}', "utf-8")
+    with pytest.raises(InputError, match=r"student is asked with 'compact'.*VIDEOBRAIN_PROMPTS=compact"):
+        run_sft(config(tmp_path, train=(trajectories,), model=str(student), batch_size=2))
 
 
 class _Checked(SftConfig):
@@ -153,7 +160,7 @@ def begun(tmp_path: Path, name: str = "sft", *, step: int | None = None, **field
 
 
 def test_a_directory_holds_one_training(tmp_path: Path) -> None:
-    made = begun(tmp_path)
+    made = begun(tmp_path, step=2)
     with pytest.raises(ConfigurationError, match=r"another learning_rate: 1e-05, not 0\.5"):
         run_training(made.model_copy(update={"learning_rate": 0.5}), name="sft")
     with pytest.raises(ConfigurationError, match="holds a training 'sft'"):
@@ -168,6 +175,44 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     done = run_training(made, name="sft")  # would start verl, which is not here
     assert (done.step, done.checkpoint) == (4, made.out / "checkpoints" / "global_step_4")
     assert not (made.out / "logs").exists()
+
+
+class _NotHereError(Exception):
+    """verl would have been started."""
+
+
+@pytest.fixture
+def no_verl(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_given: object, **_options: object) -> None:
+        raise _NotHereError
+
+    monkeypatch.setattr("videobrain.training.verl.run.run_command", refuse)
+
+
+@pytest.mark.usefixtures("no_verl")
+def test_a_few_steps_are_no_epoch(tmp_path: Path) -> None:
+    made = begun(tmp_path, step=3, steps=3)
+    (made.out / "finished.json").write_text('{"step": 3}', "utf-8")
+    with pytest.raises(_NotHereError):
+        run_training(made.model_copy(update={"steps": None}), name="sft")
+
+
+@pytest.mark.usefixtures("no_verl")
+def test_what_learns_nothing_else_may_change(tmp_path: Path) -> None:
+    made = begun(tmp_path, step=3, steps=8)
+    (made.out / "metrics.jsonl").write_text('{"step": 3, "metrics": {}}\n', "utf-8")
+    with pytest.raises(_NotHereError):
+        run_training(made.model_copy(update={"gradient_checkpointing": False, "offload": True}), name="sft")
+    assert (made.out / "metrics.jsonl").exists()
+
+
+@pytest.mark.usefixtures("no_verl")
+def test_a_start_that_learnt_nothing_binds_nobody(tmp_path: Path) -> None:
+    made = begun(tmp_path)
+    (made.out / "metrics.jsonl").write_text('{"step": 1, "metrics": {}}\n', "utf-8")
+    with pytest.raises(_NotHereError):
+        run_training(made.model_copy(update={"learning_rate": 0.5}), name="sft")
+    assert not (made.out / "metrics.jsonl").exists()
 
 
 def test_checkpoints_of_killed_starts_are_cleared(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ async def taught(
     folder = write_videos(home)
     samples = [sample(number, folder).of_class(name) for number, name in classes.items()]
     teacher = Teacher(plays)
-    asking = Asking(settings=settings(home, temperature=0.7), concurrency=1)
+    asking = Asking(settings=settings(home, temperature=0.7), tools=["uniform_sample"], concurrency=1)
     async with models(home, teacher=teacher) as found:
         made = await write_trajectories(samples, found["teacher"], home / "out", asking=asking, **how)
         before = teacher.asked
@@ -122,7 +122,7 @@ async def test_kept_ones_are_traces_with_pictures_that_open_as_reports(tmp_path:
     video = make_video(folder / "v.mp4", seconds=10, fps=4, size=(64, 32), scenes=["red", "blue"])
     samples = [sample(0, folder, video=str(video)).of_class("Active")]
     teacher = Teacher({0: [[uniform(0, 20), "right"], [uniform(0, 40), uniform(20, 40), "right"]]})
-    asking = Asking(settings=settings(tmp_path, temperature=0.7), concurrency=1)
+    asking = Asking(settings=settings(tmp_path, temperature=0.7), tools=["uniform_sample"], concurrency=1)
     async with models(tmp_path, teacher=teacher) as found:
         made = await write_trajectories(
             samples, found["teacher"], tmp_path / "out", per_sample=2, keep="all", asking=asking

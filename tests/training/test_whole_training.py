@@ -41,11 +41,12 @@ class Teacher:
     def __call__(self, body: dict[str, Any]) -> str:
         said = json.dumps(body["messages"])
         question = next(each for words, each in self._questions.items() if words in said)
-        called = any(message["role"] == "assistant" for message in body["messages"])
+        called = any("<tool_call>" in json.dumps(m) for m in body["messages"] if m["role"] == "assistant")
         if called or (question.kind == "direct" and "image_url" in said):
             return f"<thinking>The frames show it.</thinking>\n<answer>{question.answer}</answer>"
         if "clip_sample" not in said:
-            return "<thinking>They do not show it.</thinking>\n<answer>I cannot tell</answer>"
+            unknown = next((each for each in question.options or () if each != question.answer), "I cannot tell")
+            return f"<thinking>They do not show it.</thinking>\n<answer>{unknown}</answer>"
         arguments = {"start_frame": 0, "end_frame": question.frame_count, **question.calls[0].arguments}
         call = json.dumps({"name": question.calls[0].name, "arguments": arguments})
         return f"<thinking>They do not show it.</thinking>\n<tool_call>{call}</tool_call>"
@@ -55,7 +56,7 @@ class Teacher:
 def videobrain(verl_python: Path, tmp_path: Path) -> Callable[..., str]:
     """Runs a command of ours in verl's environment."""
 
-    def run(*arguments: object) -> str:
+    def run(*arguments: object, **variables: str) -> str:
         command = [str(verl_python), "-m", "videobrain", *map(str, arguments)]
         environment = {
             **os.environ,
@@ -64,6 +65,7 @@ def videobrain(verl_python: Path, tmp_path: Path) -> Callable[..., str]:
             "OPENAI_API_KEY": "none",
             "VIDEOBRAIN_OFFLINE": "1",
             "VIDEOBRAIN_CACHE_DIR": str(tmp_path / "cache"),
+            **variables,
         }
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
@@ -81,13 +83,16 @@ def test_a_benchmark_becomes_a_policy(videobrain: Callable[..., str], tmp_path: 
         found = json.loads(
             videobrain(
                 "train", "classify", "world", "--data", world, "--out", classified, "--student", f"local:{policy}",
-                *teacher, "--json",
+                *teacher, "--encoder", policy / "encoder", "--json",
             )
         )  # fmt: skip
         samples = read_samples(classified / "samples.jsonl")
         assert len(samples) == sum(found[name] for name in ("Direct", "Adaptive", "Active")) >= 8
         assert {each.question_class for each in samples if each.question_type != "direct"} == {"Active"}
-        videobrain("train", "trajectories", classified / "samples.jsonl", "--out", taught, *teacher, "--per-sample", 1)
+        videobrain(
+            "train", "trajectories", classified / "samples.jsonl", "--out", taught, *teacher,
+            "--encoder", policy / "encoder", "--per-sample", 1, VIDEOBRAIN_PROMPTS="compact",
+        )  # fmt: skip
     trajectories = taught / "trajectories.jsonl"
     kept = read_trajectories(trajectories)
     assert {each.sample.question_class for each in kept} <= {"Adaptive", "Active"}

@@ -326,10 +326,11 @@ class Run:
 
     def _config(self, tools: Sequence[Tool[Any]], *, subtitle_tokens: int = 0, **planned: Any) -> EpisodeConfig:
         profile = self.model.profile
+        prompts = self.settings.prompts or profile.prompts
         subtitles = None
         if self.subtitles is not None:
-            prompts = subtitle_prompts(profile.prompts)
-            subtitles = EpisodeSubtitles(subtitles=self.subtitles, prompts=prompts, tokens=subtitle_tokens)
+            beside = subtitle_prompts(prompts)
+            subtitles = EpisodeSubtitles(subtitles=self.subtitles, prompts=beside, tokens=subtitle_tokens)
         return EpisodeConfig(
             question=self.question,
             options=self.options,
@@ -339,7 +340,7 @@ class Run:
             fps=self.video.info.fps,
             duration_seconds=self.video.info.duration_seconds,
             tools=tuple(tool.spec for tool in tools),
-            prompts=prompt_profile(profile.prompts, max_spans=self.max_spans),
+            prompts=prompt_profile(prompts, max_spans=self.max_spans),
             calling=self.settings.tool_calling if profile.native_tools else "tags",
             subtitles=subtitles,
             **planned,

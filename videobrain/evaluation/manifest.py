@@ -7,7 +7,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from hashlib import sha256
-from importlib.metadata import version
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -15,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from videobrain.brain import VideoBrain
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.sample import Sample
+from videobrain.installed import installed_version
 from videobrain.resources import Reached
 
 _OPERATIONAL = frozenset(
     {
         "model",
+        "prompts",  # those in use stand beside
         "request_timeout_seconds",
         "retries",
         "retry_seconds",
@@ -112,7 +113,7 @@ def manifest_of(brain: VideoBrain, reached: Reached, *, benchmark: str, split: s
         strategy=brain.strategy.name,
         settings=settings,
         settings_digest=digest(settings),
-        versions={"videobrain": version("videobrain"), "python": platform.python_version()},
+        versions={"videobrain": installed_version(), "python": platform.python_version()},
     )
 
 

@@ -162,7 +162,7 @@ def _classified(sample: TrainingSample, copies: dict[Round, list[Copy]]) -> Clas
         raise AssertionError(f"round {found} was not asked")
     question_class = next((name for name in CLASSES if name == found.label), None)
     return ClassifiedSample(
-        sample=sample if question_class is None else sample.of_class(question_class),
+        sample=sample.of_class(question_class),
         label=found.label,
         reason=found.reason,
         votes=votes,

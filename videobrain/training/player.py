@@ -115,6 +115,12 @@ class Player:
 
     async def __aenter__(self) -> Self:
         await self._brain.__aenter__()
+        try:
+            # A search that cannot work would teach the policy to do without.
+            await self._brain.reach(encoder=True)
+        except BaseException:
+            await self._brain.aclose()
+            raise
         return self
 
     async def __aexit__(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import anyio
 import anyio.to_thread
 
-from videobrain.agent import Strategy
+from videobrain.agent import Strategy, VideoBrainStrategy
 from videobrain.brain import VideoBrain
 from videobrain.errors import InputError
 from videobrain.evaluation.batch import named
@@ -142,17 +142,21 @@ class Rounds:
             if on_progress is not None:
                 on_progress(name, progress)
 
-        await evaluate(
-            _benchmark(copied, directory),
-            brain,
-            directory,
-            concurrency=asking.concurrency,
-            max_errors=asking.max_errors,
-            retry_errors=asking.retry_errors,
-            keep_frames=keep_frames,
-            judge=asking.judge,
-            on_progress=tell,
-        )
+        async with brain:
+            if brain.strategy.name == VideoBrainStrategy().name:
+                # Without the search, what is found out would be about other tools.
+                await brain.reach(encoder=True)
+            await evaluate(
+                _benchmark(copied, directory),
+                brain,
+                directory,
+                concurrency=asking.concurrency,
+                max_errors=asking.max_errors,
+                retry_errors=asking.retry_errors,
+                keep_frames=keep_frames,
+                judge=asking.judge,
+                on_progress=tell,
+            )
         wanted = {sample.key for sample in samples}
         return await anyio.to_thread.run_sync(lambda: _by_question(directory, wanted, asking.judge))
 

@@ -47,9 +47,12 @@ class TrainingSample(Sample):
         """What kind of question its benchmark says it is."""
         return self.slices.get("type")
 
-    def of_class(self, question_class: QuestionClass) -> TrainingSample:
-        """The same sample with this class."""
-        return self.model_copy(update={"slices": {**self.slices, CLASS_SLICE: question_class}})
+    def of_class(self, question_class: QuestionClass | None) -> TrainingSample:
+        """The same sample with this class, or with none."""
+        slices = {name: value for name, value in self.slices.items() if name != CLASS_SLICE}
+        if question_class is not None:
+            slices[CLASS_SLICE] = question_class
+        return self.model_copy(update={"slices": slices})
 
 
 def training_samples(benchmark: LoadedBenchmark) -> list[TrainingSample]:

@@ -39,7 +39,7 @@ def _read(source: Source) -> Iterator[Sample]:
                 correct_option=None if hidden else row.integer("correct_choice"),
                 answer=None if hidden else _option(options, row.integer("correct_choice")),
                 duration_seconds=row.optional_number("duration"),
-                subtitles=source.subtitles(path) if (path := row.optional_text("subtitle_path")) else None,
+                subtitles=source.subtitles(path, named=True) if (path := row.optional_text("subtitle_path")) else None,
                 subtitles_start_seconds=start,
                 slices={slice_: text for slice_, name in named.items() if (text := row.optional_text(name))},
             )

@@ -111,9 +111,17 @@ class Source:
         wanted = (*(folders or self.benchmark.videos), *(["."] if self._elsewhere else []))
         return next((found for name in names if (found := self._videos.find(name, wanted))), None)
 
-    def subtitles(self, name: str) -> str | None:
-        """Path of the subtitles within the directory; None where there are none."""
-        return self._subtitles.find(name, self.benchmark.subtitles)
+    def subtitles(self, name: str, *, named: bool = False) -> str | None:
+        """Path of the subtitles within the directory; None where there are none.
+
+        Args:
+            name: Name of the file, with or without a suffix.
+            named: Whether a row names it. Where it is missing its path is given all the same, and the record of the
+                question says that it was asked without.
+        """
+        if found := self._subtitles.find(name, self.benchmark.subtitles):
+            return found
+        return f"{self.benchmark.subtitles[0]}/{name}" if named else None
 
     def content_key(self, *contents: object) -> str:
         """A key from what a question is about, for benchmarks without ids of their own.

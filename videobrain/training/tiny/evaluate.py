@@ -14,7 +14,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import anyio
@@ -29,6 +28,7 @@ from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.record import Record as EvaluationRecord
 from videobrain.evaluation.results import read_results
 from videobrain.evaluation.runner import evaluate as run_benchmark
+from videobrain.installed import installed_version
 from videobrain.models import ChatModel, resolve_model
 from videobrain.models.bundled import BUNDLED, DIRECTORY
 from videobrain.settings import Settings
@@ -93,7 +93,7 @@ def evaluate(
     evaluation = Evaluation(
         model=name,
         weights=weights,
-        version=version("videobrain"),
+        version=installed_version(),
         questions=len(benchmark.samples),
         videos=len({sample.video for sample in benchmark.samples}),
         duration_seconds=duration_seconds,

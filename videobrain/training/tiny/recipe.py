@@ -20,6 +20,7 @@ import filelock
 
 from videobrain.errors import ConfigurationError, MissingDependencyError
 from videobrain.evaluation.metrics import percent
+from videobrain.installed import installed_version
 from videobrain.models import ModelProfile
 from videobrain.models.profiles import PROFILE_FILE
 from videobrain.report.words import took
@@ -319,7 +320,7 @@ def _facts(
     encoder = build_model(recipe.encoder)
     return Facts(
         recipe=recipe.name,
-        version=version("videobrain"),
+        version=installed_version(),
         seed=seed,
         parameters=parameters(model),
         encoder_parameters=parameters(encoder),

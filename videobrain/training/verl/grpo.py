@@ -11,7 +11,9 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from videobrain.agent import resolve_strategy
-from videobrain.errors import ConfigurationError
+from videobrain.errors import ConfigurationError, InputError
+from videobrain.evaluation.metrics.outcomes import has_truth
+from videobrain.evaluation.scoring import scores_itself
 from videobrain.files import whole_file
 from videobrain.limits import Limits
 from videobrain.recipe import Recipe
@@ -31,6 +33,10 @@ _LOOP_FILE, _PLAY_FILE, ROLLOUTS = "agent-loop.json", "play.json", "rollouts"
 """Files in the directory of a training that verl's processes read, and the directory of the rollouts' traces."""
 _EVERY_STEP_IS_TOO_MANY = 10**9
 """verl saves its last step where it is to save any at all."""
+_MAY_CHANGE = frozenset(
+    {"workers", "rollout_memory", "rollouts_at_once", "sequences_per_gpu", "keep_rollouts", "judge_base_url"}
+)
+"""What may be other when a training goes on, beside what may be in every one."""
 
 
 class GrpoConfig(TrainingConfig):
@@ -137,6 +143,8 @@ class GrpoConfig(TrainingConfig):
             raise ValueError(f"batch_size {self.batch_size} is no multiple of mini_batch_size {self.mini_batch_size}")
         if devices % self.rollout_gpus:
             raise ValueError(f"{devices} devices are no multiple of rollout_gpus {self.rollout_gpus}")
+        if self.validate_steps is not None and not self.validate_on:
+            raise ValueError("validate_steps is how often validate_on is asked, and that names no file")
         if self.rollout == "hf" and self.rollout_gpus > 1:
             raise ValueError("the rollout engine hf takes one device, so rollout_gpus has to be 1")
         if self.reply_tokens > self.response_tokens:
@@ -222,6 +230,8 @@ class GrpoConfig(TrainingConfig):
             "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": self.sequences_per_gpu,
             f"{actor}.policy_loss.loss_mode": facts.loss,
             f"{actor}.loss_agg_mode": self.loss_average or facts.average,
+            # The one length of seq-mean-token-sum-norm; by default verl takes that of each micro-batch.
+            f"{actor}.loss_scale_factor": self.response_tokens,
             f"{actor}.clip_ratio_low": facts.clip_low if self.clip_low is None else self.clip_low,
             f"{actor}.clip_ratio_high": facts.clip_high if self.clip_high is None else self.clip_high,
             f"{actor}.entropy_coeff": self.entropy,
@@ -329,7 +339,7 @@ class GrpoConfig(TrainingConfig):
         """See to it that the samples are there, are enough for a batch, and have what the reward wants.
 
         Raises:
-            InputError: A file is missing or damaged, or a video is missing.
+            InputError: A file is missing or damaged, a video is missing, or nobody could say what is right.
             ConfigurationError: There are fewer samples than a batch has, or one is not classified and has to be.
         """
         self.reward.reward()
@@ -340,6 +350,16 @@ class GrpoConfig(TrainingConfig):
                     f"There are {len(samples)} samples, and a batch has {least}.",
                     hint="Lower batch_size, or give more samples.",
                 )
+            for sample in samples:
+                if not has_truth(sample):
+                    raise InputError(
+                        f"The truth of the sample {sample.key!r} is not known.", hint="Leave such questions out."
+                    )
+                if sample.task == "open" and self.judge is None and not scores_itself(sample):
+                    raise InputError(
+                        f"Only a judge can say whether an answer to {sample.key!r} is right.",
+                        hint="Set judge, or leave out questions that are answered in words.",
+                    )
             unclassified = [sample for sample in samples if sample.question_class is None]
             if unclassified and self.reward.needs_class:
                 raise ConfigurationError(
@@ -396,5 +416,4 @@ def run_grpo(config: GrpoConfig, *, on_step: Callable[[StepDone], object] | None
     """
     config.check_samples()
     config.write_files()
-    may_change = frozenset({"validate_steps", "workers", "rollout_memory", "rollouts_at_once", "keep_rollouts"})
-    return run_training(config, name="grpo", on_step=on_step, may_change=may_change)
+    return run_training(config, name="grpo", on_step=on_step, may_change=_MAY_CHANGE)

@@ -21,6 +21,7 @@ _STEP = re.compile(r"(?<![\w.])step:(\d+) - (.+)$")
 _METRIC = re.compile(r"([\w/()@.-]+):(?:np\.\w+\()?(-?(?:[\d.]+(?:e[+-]?\d+)?|inf|nan))\)?")
 _CAUSE = re.compile(r"^(?:\(.*?\)\s*|\[.*?\]:?\s*)*((?:\w+\.)*\w*(?:Error|Exception|Interrupt)(?::.*|))$")
 _NO_CAUSE = re.compile(r"ChildFailedError|SignalException")
+_OF_A_WORKER = re.compile(r"\([\w.]+ pid=")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -145,5 +146,8 @@ def _cause(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
         lines = [_ANSI.sub("", line).strip() for line in file.read().decode(errors="replace").splitlines()]
-    told = [match[1] for line in lines if not _NO_CAUSE.search(line) and (match := _CAUSE.match(line))]
-    return told[0] if told else next((line for line in reversed(lines) if line), "it wrote nothing")
+    told = [(line, match[1]) for line in lines if not _NO_CAUSE.search(line) and (match := _CAUSE.match(line))]
+    if not told:
+        return next((line for line in reversed(lines) if line), "it wrote nothing")
+    # Ray's workers tell of rollouts that failed and were left out, too.
+    return next((cause for line, cause in told if not _OF_A_WORKER.match(line)), told[0][1])

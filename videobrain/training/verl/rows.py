@@ -82,6 +82,16 @@ class TrajectoryRows:
         path = self._places[number].file.parent / row.trace
         return conversation_of(Trace.load(path), key=row.sample.key, source=str(path))
 
+    def prompts(self, number: int) -> str:
+        """Name of the prompt profile that a trajectory was asked with.
+
+        Raises:
+            InputError: The line or the trace cannot be used.
+        """
+        path = self._places[number].file.parent / self.row(number).trace
+        configs = [event.config for event in Trace.load(path).events if isinstance(event, EpisodeStarted)]
+        return configs[0].prompts.name.removesuffix("-spans") if configs else ""
+
     def tokens(self, number: int, tokenizer: ConversationTokenizer, *, max_tokens: int) -> TokenizedConversation:
         """The tokens of a trajectory.
 

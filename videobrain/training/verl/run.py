@@ -15,8 +15,13 @@ from videobrain.training.verl.launch import StepDone, run_command
 
 CONFIG_FILE, FINISHED_FILE, METRICS_FILE = "training.json", "finished.json", "metrics.jsonl"
 _LATEST, _STEP_PREFIX = "latest_checkpointed_iteration.txt", "global_step_"  # verl's own
-_MAY_CHANGE = frozenset({"steps", "epochs", "save_steps", "keep_checkpoints", "loggers", "offload"})
-"""What may be other when a training goes on: how long it goes, and what changes nothing that is learnt."""
+_MAY_CHANGE = frozenset(
+    {
+        *("steps", "epochs", "save_steps", "validate_steps", "keep_checkpoints", "loggers"),
+        *("offload", "gradient_checkpointing", "attention"),
+    }
+)
+"""What may be other when a training goes on: how long it goes, what is kept of it, and what only its memory needs."""
 
 
 class TrainingResult(NamedTuple):
@@ -55,7 +60,9 @@ def run_training(
     out = config.out
     before = _begun(out)
     now: dict[str, Any] = {"training": name, "config": config.model_dump(mode="json")}
-    if before is not None:
+    if before is not None and last_step(out) is None:  # it failed before it learnt anything, and binds nobody
+        (out / METRICS_FILE).unlink(missing_ok=True)
+    elif before is not None:
         _check_same(out, before, now, _MAY_CHANGE | may_change)
     if not _is_done(config, before, now):
         (out / FINISHED_FILE).unlink(missing_ok=True)
@@ -123,7 +130,9 @@ def _is_done(config: TrainingConfig, before: dict[str, Any] | None, now: dict[st
     if config.steps is not None:
         return step >= config.steps
     # Only verl knows how many steps its epochs have; it has been there before.
-    return (config.out / FINISHED_FILE).exists() and before["config"]["epochs"] == now["config"]["epochs"]
+    old = before["config"]
+    finished = (config.out / FINISHED_FILE).exists()
+    return finished and old["steps"] is None and old["epochs"] == now["config"]["epochs"]
 
 
 def _clear(out: Path, keep: int | None) -> None:

@@ -8,7 +8,8 @@ from typing import ClassVar, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from videobrain.errors import ConfigurationError
+from videobrain.errors import ConfigurationError, InputError
+from videobrain.models.profiles import profile_for
 from videobrain.training.verl.config import Device, TrainingConfig, python_module
 from videobrain.training.verl.cpu import SFT_MODULE
 from videobrain.training.verl.launch import StepDone
@@ -17,6 +18,10 @@ from videobrain.training.verl.run import TrainingResult, run_training
 
 _VERL_MODULE = "verl.trainer.sft_trainer"
 _DATASET = "pkg://videobrain.training.verl.dataset"
+
+
+_MAY_CHANGE = frozenset({"rendezvous", "tokens_per_gpu", "loader_processes"})
+"""What may be other when a training goes on, beside what may be in every one."""
 
 
 class SftConfig(TrainingConfig):
@@ -60,6 +65,8 @@ class SftConfig(TrainingConfig):
             raise ValueError(f"batch_size {self.batch_size} is no multiple of the {self.gpus * self.nodes} devices")
         if self.tokens_per_gpu is not None and self.tokens_per_gpu < self.max_tokens:
             raise ValueError(f"tokens_per_gpu {self.tokens_per_gpu} is less than max_tokens {self.max_tokens}")
+        if self.validate_steps is not None and not self.validate_on:
+            raise ValueError("validate_steps is how often validate_on is looked at, and that names no file")
         if (self.nodes > 1) != (self.rendezvous is not None):
             raise ValueError("rendezvous is where several machines meet: give it with nodes above 1, and only then")
         return self
@@ -104,12 +111,20 @@ class SftConfig(TrainingConfig):
         """See to it that the files are there and are enough for a batch.
 
         Raises:
-            InputError: A file is missing, empty or damaged.
+            InputError: A file is missing, empty or damaged, or its trajectories were asked in other words than the
+                model is.
             ConfigurationError: There are fewer trajectories than a batch has.
         """
         for files, what in ((self.train, "train"), (self.validate_on, "validate_on")):
             if not files:
                 continue
+            for file in files:
+                asked, own = TrajectoryRows([file]).prompts(0), profile_for(self.model).prompts
+                if asked and asked != own:
+                    raise InputError(
+                        f"The trajectories {file} have the prompts {asked!r}, and {self.model} is asked with {own!r}.",
+                        hint=f"Let the teacher answer with VIDEOBRAIN_PROMPTS={own}.",
+                    )
             count = len(TrajectoryRows(files))
             if count < self.batch_size:
                 raise ConfigurationError(
@@ -132,4 +147,4 @@ def run_sft(config: SftConfig, *, on_step: Callable[[StepDone], object] | None =
         TrainingFailedError: The training failed; says after which step, why, and where its log is.
     """
     config.check_files()
-    return run_training(config, name="sft", on_step=on_step, may_change=frozenset({"validate_steps"}))
+    return run_training(config, name="sft", on_step=on_step, may_change=_MAY_CHANGE)

@@ -26,6 +26,8 @@ TRAINER, ESTIMATOR = "videobrain", "videobrain_grpo"
 """Names under which verl knows them."""
 MOST_DROPPED = 4
 """Batches' worth of groups that may be dropped in one step: more than bad luck, and the training would never end."""
+MOST_EQUAL = 10
+"""Batches' worth of groups of equal worth that may be replaced in one step, as many as in DAPO (arXiv 2503.14476)."""
 
 
 @register_adv_est(ESTIMATOR)  # type: ignore[untyped-decorator]
@@ -55,16 +57,18 @@ class GroupBuffer(ReplayBuffer):  # type: ignore[misc]
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._dropped = 0
+        self._dropped = self._equal = 0
+        self._batch = 0
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> Any:
         """Wait for a batch of groups.
 
         Raises:
-            RolloutError: So many groups were dropped that something is wrong beside the policy.
+            RolloutError: So many groups were dropped that something is wrong beside the policy, or so many are all of
+                one worth that there is nothing to learn.
         """
-        self._dropped = 0
-        self._most = MOST_DROPPED * max(batch_size, 4)
+        self._dropped = self._equal = 0
+        self._batch = max(batch_size, 4)
         return super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
 
     def _terminal_eviction_reasons(self, global_steps: int, partition_id: str) -> Any:
@@ -73,8 +77,14 @@ class GroupBuffer(ReplayBuffer):  # type: ignore[misc]
             return stale, equal, failed, counts
         ended = self.finished_keys[partition_id] | self.failure_keys[partition_id]
         small = too_small(ended, self.partitions[partition_id])
+        self._equal += len(equal - small)
+        if self._equal > MOST_EQUAL * self._batch:
+            raise RolloutError(
+                f"{self._equal} groups were replaced in one step, since all rollouts of each were worth the same.",
+                hint="Give questions that the policy answers right at times, or set drop_equal_groups=false.",
+            )
         self._dropped += len(small)
-        if self._dropped > self._most:
+        if self._dropped > MOST_DROPPED * self._batch:
             raise RolloutError(
                 f"{self._dropped} groups were dropped in one step, since fewer than {LEAST_GROUP} of their rollouts "
                 "could be used.",
