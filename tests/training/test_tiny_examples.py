@@ -19,7 +19,7 @@ from videobrain.training.tiny.tokenizer import make_tiny_processor
 from videobrain.world import COLOURS, SHAPES, World, draw_state, still
 from videobrain.world.vocabulary import HELD_OUT_PAIRS, PATTERNS, Thing
 
-NAMES = ("copying", "judging", "conclusions", "captions", "lookup", "trajectories")
+NAMES = ("copying", "judging", "conclusions", "captions", "lookup", "trajectories", "refining")
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ from videobrain.video.frame import Frame
 from videobrain.world import WORDS, World
 
 SMALL = TinyShape(text_hidden=64, text_layers=1, text_heads=2, text_key_heads=1, text_inner=64, vision_hidden=32)
-NAMES = ("copying", "judging", "conclusions", "captions", "lookup", "trajectories")
+NAMES = ("copying", "judging", "conclusions", "captions", "lookup", "trajectories", "refining")
 
 
 @pytest.fixture(scope="module")

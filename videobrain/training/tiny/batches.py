@@ -19,7 +19,7 @@ from videobrain.world import World
 if TYPE_CHECKING:
     from videobrain.training.tiny.model import Batch
 
-StageName = Literal["copying", "judging", "conclusions", "captions", "lookup", "trajectories"]
+StageName = Literal["copying", "judging", "conclusions", "captions", "lookup", "trajectories", "refining"]
 
 _BACKGROUNDS, _KEPT = 64, 16
 """Backgrounds of pictures, and the batches in a row that share them: drawing one costs more than all else."""
@@ -36,6 +36,9 @@ _LOOKED_UP = 32
 _DRILLS = 3
 """Examples of `concluded` and of `judged` each that stand beside every other batch of trajectories: which of two things
 is meant comes too seldom there to be learnt."""
+_HARD_CONCLUDED, _HARD_JUDGED = 3, 8
+"""The same in the last stage, beside all batches but two of eight, and harder: a thing among others of its colour or
+shape."""
 _TOKENS_OF_A_FRAME = 60
 """Tokens of a sequence without pictures that count as one frame in a batch."""
 _OF_A_VIDEO = 2
@@ -79,12 +82,17 @@ class Batches:
     def _beside(self, number: int, rng: random.Random, backgrounds: Sequence[int]) -> list[Example]:
         """What stands beside a batch with pictures."""
         maker = self.maker
-        if number % _BESIDE == 0:
+        every = 2 * _BESIDE if self.stage == "refining" else _BESIDE
+        if number % every == 0:
             return [maker.conclusion(rng) for _ in range(_CONCLUSIONS)]
-        if self.stage != "trajectories":
+        if self.stage not in ("trajectories", "refining"):
             return []
-        if number % _BESIDE == _BESIDE // 2:
+        if number % every == every // 2:
             return [maker.lookup(rng, _LOOKED_UP, backgrounds)]
+        if self.stage == "refining":
+            concluded = [maker.concluded(rng, hard=True) for _ in range(_HARD_CONCLUDED)]
+            judged = (maker.judged(rng, exchange=rng.random() < 0.5, hard=True) for _ in range(_HARD_JUDGED))
+            return [*concluded, *judged]
         drills = [maker.concluded(rng) for _ in range(_DRILLS)]
         return [*drills, *(maker.judged(rng, exchange=True) for _ in range(_DRILLS))]
 
@@ -112,14 +120,15 @@ class Batches:
                     if rng.random() < asked
                     else maker.lookup(rng, count, backgrounds)
                 ]
-            case "trajectories":
+            case "trajectories" | "refining":
                 counts = planned(_INITIAL_FRAMES, number)
 
                 def of_a_video() -> list[Example]:
                     world = World(rng.getrandbits(40), split="train")
                     count = rng.choice(counts)
                     numbers = rng.sample(range(len(world.questions)), k=_OF_A_VIDEO)
-                    return [maker.trajectory(rng, world, each, count) for each in numbers]
+                    slips = self.stage == "refining"
+                    return [maker.trajectory(rng, world, each, count, slips=slips) for each in numbers]
 
                 return of_a_video
 

@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -48,7 +49,7 @@ from videobrain.video.frame import Frame, Pixels
 from videobrain.world import COLOURS, FrameState, Split, World, caption, draw_state, still
 from videobrain.world.scenario import Background
 from videobrain.world.stills import still_question
-from videobrain.world.templates import Template
+from videobrain.world.templates import Companion, Template
 from videobrain.world.vocabulary import ORDINALS, WORDS
 
 if TYPE_CHECKING:
@@ -75,12 +76,20 @@ _COPIED = ((400, (3, 6)), (650, (4, 14)), (math.inf, (8, 40)))
 """Least and most words of what is copied, by the number of the batch: of few, the like of a word is soon found."""
 _ANY_TOKEN = 400
 """Batch from which on what is copied is not of words only, but of all tokens: numbers above all."""
-_TRIES = 200
-"""Stills that are drawn for one that tells what is looked for."""
+_TRIES, _TRIES_ALIKE = 200, 600
+"""Stills that are drawn for one that tells what is looked for, and for one that holds something like it, too."""
+_COMPANIONS, _ALIKE = 0.6, 0.6
+"""Where drills are hard: the share of questions about what is beside a thing, and of their notes with another thing of
+its colour or shape."""
 _JUDGED, _TELLING = 12, 0.4
 """Most notes that are judged, and the share of those that tell."""
 _OF_VIDEOS = (50, 0.6)
 """Batch from which on conclusions are of videos too, and their share; the others are about stills."""
+_SLIPS = 0.25
+"""Share of the last trajectories with options whose first answer is none of them and is corrected: else the model would
+be lost after a correction."""
+_CORRECTED = COMPACT.correction.partition("{")[0]
+"""How a correction begins."""
 _FOUND = 0.75
 """About the share of those that found something: to say that nothing was is learnt soon."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
@@ -149,23 +158,28 @@ class ExampleMaker:
             sampled += [False] + [True] * (len(each) - 1)
         return Example(np.array(ids), np.array(sampled), [])
 
-    def judged(self, rng: random.Random, *, exchange: bool = False) -> Example:
+    def judged(self, rng: random.Random, *, exchange: bool = False, hard: bool = False) -> Example:
         """What is looked for and notes, each of which tells it or not: ``a ring? 3 a red star, 5 a blue ring yes``.
 
         Args:
             rng: Chance.
             exchange: Whether words for colours change places.
+            hard: Whether most are about a thing of one colour and shape, among others of that colour or shape.
         """
-        while not (template := still_question(rng, [(0, still(rng, self._split))])).prompt():
-            pass
+        companion = hard and rng.random() < _COMPANIONS
+        while True:
+            template = still_question(rng, [(0, still(rng, self._split))])
+            if template.prompt() and (not companion or isinstance(template, Companion)):
+                break
         by_number: dict[int, FrameState] = {}
         tells: dict[int, bool] = {}
         for number in numbers(rng, rng.randint(1, _JUDGED)):
             wanted = rng.random() < _TELLING
-            for _ in range(_TRIES):
+            alike = hard and isinstance(template, Companion) and rng.random() < _ALIKE
+            for _ in range(_TRIES_ALIKE if alike else _TRIES):
                 by_number[number] = still(rng, self._split)
                 tells[number] = template.read([(number, by_number[number])]) is not None
-                if tells[number] == wanted:
+                if tells[number] == wanted and (not alike or _resembles(by_number[number], template)):
                     break
         reword = exchange_of_colours(rng) if exchange else str
         ids = []
@@ -182,16 +196,20 @@ class ExampleMaker:
             sampled += [False] * len(note) + [True] * len(verdict) + [not verdict] * len(end)
         return Example(np.array(ids), np.array(sampled), [])
 
-    def concluded(self, rng: random.Random) -> Example:
+    def concluded(self, rng: random.Random, *, hard: bool = False) -> Example:
         """What is looked for, a note that tells it and what follows, many in a row and in any words for colours.
 
         ``A red object? 3 a blue ring and a red star yes. So red star.``
+
+        Args:
+            rng: Chance.
+            hard: Whether half of the questions are about a thing beside one of its colour or shape.
         """
         ids: list[int] = []
         sampled: list[bool] = []
         for _ in range(_IN_A_ROW):
             reword = exchange_of_colours(rng)
-            template, noted, truth = flashes(rng) if rng.random() < _SEQUENCES else self._several(rng)
+            template, noted, truth = flashes(rng) if rng.random() < _SEQUENCES else self._several(rng, hard)
             thinking = think(template.prompt(), noted, template.conclusion(truth))
             if not template.prompt():
                 before = f"{rng.choice(template.wordings())}\n"
@@ -207,11 +225,14 @@ class ExampleMaker:
             sampled += [False] * len(given) + [True] * len(said)
         return Example(np.array(ids), np.array(sampled), [])
 
-    def _several(self, rng: random.Random) -> tuple[Template, list[tuple[int, str]], str]:
+    def _several(self, rng: random.Random, hard: bool) -> tuple[Template, list[tuple[int, str]], str]:
         """A question about a still, mostly of several things, that it answers."""
+        alike = hard and rng.random() < 0.5
         while True:
             state = still(rng, self._split)
             template = still_question(rng, [(0, state)])
+            if alike and not _resembles(state, template):
+                continue
             truth = template.read([(0, state)])
             if truth and template.prompt() and (len(state.things) > 1 or rng.random() >= _SEVERAL):
                 return template, [(rng.choice(numbers(rng, 8)), f"{content(state)} {YES}")], truth
@@ -312,7 +333,9 @@ class ExampleMaker:
                 digit = digit or token == self._digit
         return told
 
-    def trajectory(self, rng: random.Random, world: World, number: int, count: int = INITIAL_FRAMES) -> Example:
+    def trajectory(
+        self, rng: random.Random, world: World, number: int, count: int = INITIAL_FRAMES, *, slips: bool = False
+    ) -> Example:
         """The oracle's run on one question of a video, with tools or, now and then, in a single shot.
 
         Args:
@@ -320,6 +343,7 @@ class ExampleMaker:
             world: The video.
             number: Which of its questions.
             count: Frames to begin with: as many of the 16 of a real run.
+            slips: Whether it now and then answers a question with options by none of them and is corrected.
         """
         question = world.questions[number]
         cache: dict[int, EncodedFrame] = {}
@@ -334,11 +358,12 @@ class ExampleMaker:
         if question.kind == "dense" and rng.random() < 0.7:
             count = min(count, FEW)  # none of them matters, and each costs
         initial = None if single else some_frames(world, question, rng, count)
-        episode = play(world, question, look, rng, single_shot=single, initial=initial)
+        slip = slips and rng.random() < _SLIPS and single is None
+        episode = play(world, question, look, rng, single_shot=single, initial=initial, slips=slip)
         return self.of_episode(episode, exchange_of_colours(rng) if rng.random() < _EXCHANGED else None)
 
     def of_episode(self, episode: Episode, exchange: Callable[[str], str] | None = None) -> Example:
-        """A finished episode as an example.
+        """A finished episode as an example. A reply that was corrected is not trained.
 
         Args:
             episode: The episode.
@@ -351,6 +376,11 @@ class ExampleMaker:
         tokens = self._tokenize([system, *messages])
         frames = [fit_frame(decoded(frame)) for frame in tokens.frames]
         ids, sampled = np.array(tokens.input_ids), np.array(tokens.sampled)
+        replies = [list(run) for here, run in groupby(range(len(ids)), tokens.sampled.__getitem__) if here]
+        spoke = [place for place, message in enumerate(messages) if message.role == "assistant"]
+        for place, reply in zip(spoke, replies, strict=True):
+            if place + 1 < len(messages) and messages[place + 1].text.startswith(_CORRECTED):
+                sampled[reply] = False
         if exchange:
             sampled &= self._told_by_words(tokens) | ~np.isin(ids, self._naming)
         return Example(ids, sampled, frames)
@@ -378,6 +408,15 @@ class ExampleMaker:
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
+
+
+def _resembles(state: FrameState, template: Template) -> bool:
+    """Whether a still holds a thing of the colour or the shape of the one whose companion is asked for."""
+    if not isinstance(template, Companion):
+        return False
+    asked = template.thing
+    others = [thing for thing in state.things if thing != asked]
+    return any(thing.colour == asked.colour or thing.shape == asked.shape for thing in others)
 
 
 def _drawing(rng: random.Random) -> tuple[Draw, bool]:

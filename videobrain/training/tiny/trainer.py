@@ -57,6 +57,7 @@ CURRICULUM: tuple[VlmStage, ...] = (
     VlmStage("captions", steps=900, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("lookup", steps=850, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("trajectories", steps=1100, frames=80, learning_rate=1e-3, last_share=0.02, parts=3),
+    VlmStage("refining", steps=300, frames=80, learning_rate=4e-4, last_share=0.05, parts=3),
 )
 
 
