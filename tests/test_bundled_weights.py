@@ -13,14 +13,7 @@ from videobrain.models import bundled
 from videobrain.testing import make_video
 from videobrain.world import WorldQuestion, read_questions, write_dataset
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(
-        not (bundled.DIRECTORY / "config.json").is_file(),
-        reason=f"the weights of the bundled model are not in {bundled.DIRECTORY} yet",
-    ),
-]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 FIRST_SEED = 600_000
 """Of the videos; neither the training nor the figures of the model card have seen them."""

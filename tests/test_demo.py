@@ -15,7 +15,6 @@ from tests.pictures.demo import console, picture
 from videobrain import ModelProfile, Settings, demo
 from videobrain.demo import Shown, demonstrate, uniform_need
 from videobrain.display import terminal
-from videobrain.models import bundled
 from videobrain.result import Answer
 from videobrain.testing import ScriptedModel
 from videobrain.training.tiny.oracle import play
@@ -191,10 +190,6 @@ def words_of(svg: str) -> str:
     return re.sub(r"<[^>]*>", " ", svg).replace("&#160;", " ")
 
 
-@pytest.mark.skipif(
-    not (bundled.DIRECTORY / "config.json").is_file(),
-    reason=f"the weights of the bundled model are not in {bundled.DIRECTORY} yet",
-)
 def test_the_picture_in_readme_is_of_the_bundled_model() -> None:
     picture = Path(__file__).parent.parent / "docs" / "assets" / "demo.svg"
     assert re.search(r"tiny: [0-6] of 6 right\.", words_of(picture.read_text("utf-8")))

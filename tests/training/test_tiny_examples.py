@@ -155,6 +155,52 @@ def test_judged_notes_tell_what_is_looked_for(processor: Any, exchange: bool) ->
     assert no > 100
 
 
+def test_hard_notes_are_of_things_that_resemble_what_is_looked_for(processor: Any) -> None:
+    """Of ``red star`` a note says ``yes`` just where the two words stand together; many others have one of the two."""
+    maker = ExampleMaker(processor)
+    rng = random.Random(0)
+    yes = alike = other = 0
+    for _ in range(60):
+        text = processor.tokenizer.decode(maker.judged(rng, hard=True).input_ids)
+        subject, listed = re.search(r"<thinking>An? (.+?)\? (.+), $", text).groups()
+        colour, _, shape = subject.partition(" ")
+        if shape not in SHAPES:
+            continue
+        for note in listed.split(", "):
+            if note.count(subject) != 1:
+                assert subject in note or not note.endswith(" yes"), text
+                alike += colour in note or shape in note
+                other += 1
+            elif note.count(" and ") == 1:
+                assert note.endswith(" yes"), text
+                yes += 1
+    assert yes > 20
+    assert alike > other / 2
+
+
+def test_a_reply_that_is_corrected_is_not_learnt(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("videobrain.training.tiny.examples._SLIPS", 1.0)
+    maker, tokenizer = ExampleMaker(processor), processor.tokenizer
+    rng = random.Random(1)
+    slipped = 0
+    for seed in range(8):
+        world = World(seed)
+        for number, question in enumerate(world.questions):
+            if not question.options:
+                continue
+            example = maker.trajectory(rng, world, number, 4, slips=True)
+            said, trained = (
+                [text for text in re.findall(r"<answer>(.*?)</answer>", tokenizer.decode(ids)) if text != "..."]
+                for ids in (example.input_ids, example.input_ids[example.sampled])
+            )
+            assert len(trained) == 1
+            assert trained[0] == said[-1]
+            if len(said) == 2:
+                slipped += 1
+                assert said[0] != said[1]
+    assert slipped > 5
+
+
 @pytest.mark.parametrize("stage", NAMES)
 def test_batches_follow_from_their_number(processor: Any, stage: Any) -> None:
     batches = Batches(ExampleMaker(processor), stage, 24, 7)
@@ -183,6 +229,8 @@ def test_drills_and_look_ups_stand_beside_batches_of_conversations(processor: An
     assert [[len(part.frames) for part in parts] for parts in beside] == [[0], [0], [32], [0]]
     conclusions, drills, *_ = (parts[0] for parts in beside)
     assert (len(conclusions.input_ids), len(drills.input_ids)) == (6, 6)
+    last = [Batches(batches.maker, "refining", 24, 7)[number][1] for number in (0, 1, 4)]
+    assert [(len(part.frames), len(part.input_ids)) for part in last] == [(0, 6), (0, 11), (32, 1)]
 
 
 def test_look_ups_say_every_background(processor: Any) -> None:

@@ -44,6 +44,8 @@ RUNS, RESULTS_FILE = "runs", "results.json"
 _KINDS = ("direct", "search", "dense")
 _PER_VIDEO = 6
 _REPORT_QUESTIONS = 25
+_TOOL_SECONDS = 600.0
+"""Time that a tool may take."""
 
 Log = Callable[[str], None]
 
@@ -175,7 +177,10 @@ async def _ask_model(
             run = out / RUNS / _file_name(f"{name}-{weights}") / strategy
             # Strategies without tools never search, so nothing is embedded ahead for them.
             warm = None if strategy == "videobrain" else False
-            settings = Settings(cache_dir=out / "cache", temperature=0.0, warm_index=warm)
+            # A search that a busy machine cuts short would say nothing of the model.
+            settings = Settings(
+                cache_dir=out / "cache", temperature=0.0, warm_index=warm, tool_timeout_seconds=_TOOL_SECONDS
+            )
             await run_benchmark(
                 benchmark,
                 VideoBrain(chat, strategy=strategy, settings=settings),
