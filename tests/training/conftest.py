@@ -35,7 +35,7 @@ def native_replies(colour: str) -> list[ChatReply]:
     return [ChatReply(text="", tool_calls=(look,), finish_reason="tool_calls"), ChatReply(text=colour)]
 
 
-async def record(directory: Path, *, native: bool = False) -> Path:
+async def record(directory: Path, *, native: bool = False, prompts: str | None = None) -> Path:
     """A file of six trajectories with their traces, or of one whose tools were called natively."""
     video = make_video(directory / "video.mp4", seconds=8, fps=10, size=(96, 64), scenes=COLOURS)
     settings = Settings(
@@ -43,6 +43,7 @@ async def record(directory: Path, *, native: bool = False) -> Path:
         offline=True,
         warm_index=False,
         tool_calling="native" if native else "tags",
+        prompts=prompts,
         cache_dir=directory,
     )
     lines = []
@@ -64,6 +65,12 @@ async def record(directory: Path, *, native: bool = False) -> Path:
 def trajectories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of six trajectories."""
     return asyncio.run(record(tmp_path_factory.mktemp("trajectories")))
+
+
+@pytest.fixture(scope="session")
+def compact_trajectories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, asked in the words that the tiny model is asked in."""
+    return asyncio.run(record(tmp_path_factory.mktemp("compact"), prompts="compact"))
 
 
 @pytest.fixture(scope="session")

@@ -104,11 +104,11 @@ def test_verls_schema_refuses_unknown_keys(
 
 
 def test_it_learns_survives_a_kill_and_is_exported(
-    start: Start, trajectories: Path, untrained_tiny_model: Path, tmp_path: Path
+    start: Start, compact_trajectories: Path, untrained_tiny_model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    measured = ("--validate-on", trajectories, "--set", "validate_steps=2")
-    command = sft(trajectories, untrained_tiny_model, out, "--steps", 8, "--save-steps", 2, *measured)
+    measured = ("--validate-on", compact_trajectories, "--set", "validate_steps=2")
+    command = sft(compact_trajectories, untrained_tiny_model, out, "--steps", 8, "--save-steps", 2, *measured)
     killed = start(*command)
     assert killed.stderr is not None
     for line in killed.stderr:
@@ -141,7 +141,7 @@ def test_it_learns_survives_a_kill_and_is_exported(
     moved = looked_at(start, "weights", untrained_tiny_model, model)
     assert {name for name, distance in moved.items() if distance == 0} == {name for name in moved if ".visual." in name}
     assert profile_for(str(model)).encoder == str(model / "encoder")
-    _replies(model, trajectories.parent / "video.mp4", tmp_path)
+    _replies(model, compact_trajectories.parent / "video.mp4", tmp_path)
 
 
 def _replies(model: Path, video: Path, cache: Path) -> None:
