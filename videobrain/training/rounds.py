@@ -20,17 +20,16 @@ from videobrain.evaluation.benchmarks.plain import PLAIN
 from videobrain.evaluation.executor import Concurrency
 from videobrain.evaluation.judge import Judge
 from videobrain.evaluation.metrics import outcome
-from videobrain.evaluation.metrics.outcomes import has_truth
 from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.results import read_results
 from videobrain.evaluation.runner import evaluate
-from videobrain.evaluation.scoring import scores_by_key, scores_itself
+from videobrain.evaluation.scoring import scores_by_key
 from videobrain.evaluation.verdict_file import read_judgements
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, resolve_model
 from videobrain.settings import Settings
-from videobrain.training.sample import TrainingSample
+from videobrain.training.sample import TrainingSample, require_scorable
 
 _COPY = "#"
 """Between the key of a question and the number of its copy; a key may hold it too."""
@@ -182,15 +181,7 @@ def check_samples(samples: Iterable[TrainingSample], judge: Judge | None) -> lis
     for sample in samples:
         if sample.key in found:
             raise InputError(f"Two samples have the key {sample.key!r}.", hint="Give each one of its own.")
-        if not has_truth(sample):
-            raise InputError(
-                f"The truth of the sample {sample.key!r} is not known.", hint="Leave out questions without an answer."
-            )
-        if sample.task == "open" and judge is None and not scores_itself(sample):
-            raise InputError(
-                f"Only a judge can say whether an answer to {sample.key!r} is right.",
-                hint="Name one with --judge (Asking.judge), or leave out questions that are answered in words.",
-            )
+        require_scorable(sample, judged=judge is not None, setting="--judge (Asking.judge)")
         found[sample.key] = sample
     if not found:
         raise InputError("There are no samples.", hint="Check the file, and that the videos are there.")

@@ -12,7 +12,9 @@ from pydantic import model_validator
 from videobrain.errors import InputError
 from videobrain.evaluation.benchmarks import LoadedBenchmark, load_benchmark
 from videobrain.evaluation.lines import JsonLines
+from videobrain.evaluation.metrics.outcomes import has_truth
 from videobrain.evaluation.sample import Sample
+from videobrain.evaluation.scoring import scores_itself
 
 QuestionClass = Literal["Direct", "Adaptive", "Active"]
 """``Direct``: the initial frames suffice. ``Adaptive``: they suffice for a better model. ``Active``: more frames are
@@ -75,6 +77,28 @@ def training_samples(benchmark: LoadedBenchmark) -> list[TrainingSample]:
             made = made.of_class(by_construction)
         samples.append(made)
     return samples
+
+
+def require_scorable(sample: Sample, *, judged: bool, setting: str) -> None:
+    """See to it that somebody can say whether an answer is right.
+
+    Args:
+        sample: The question.
+        judged: Whether there is a judge.
+        setting: What names one, for the error.
+
+    Raises:
+        InputError: Its truth is not known, or only a judge could say.
+    """
+    if not has_truth(sample):
+        raise InputError(
+            f"The truth of the sample {sample.key!r} is not known.", hint="Leave out questions without an answer."
+        )
+    if sample.task == "open" and not judged and not scores_itself(sample):
+        raise InputError(
+            f"Only a judge can say whether an answer to {sample.key!r} is right.",
+            hint=f"Name one with {setting}, or leave out questions that are answered in words.",
+        )
 
 
 def read_samples(path: str | os.PathLike[str]) -> list[TrainingSample]:

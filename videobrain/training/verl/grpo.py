@@ -11,9 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from videobrain.agent import resolve_strategy
-from videobrain.errors import ConfigurationError, InputError
-from videobrain.evaluation.metrics.outcomes import has_truth
-from videobrain.evaluation.scoring import scores_itself
+from videobrain.errors import ConfigurationError
 from videobrain.files import whole_file
 from videobrain.limits import Limits
 from videobrain.recipe import Recipe
@@ -21,7 +19,7 @@ from videobrain.settings import Settings
 from videobrain.tools import resolve_tools
 from videobrain.training.player import PlaySettings
 from videobrain.training.reward_spec import RewardSpec
-from videobrain.training.sample import read_samples
+from videobrain.training.sample import read_samples, require_scorable
 from videobrain.training.verl.config import Device, TrainingConfig, python_module
 from videobrain.training.verl.cpu import ray_overrides
 from videobrain.training.verl.launch import StepDone
@@ -351,15 +349,7 @@ class GrpoConfig(TrainingConfig):
                     hint="Lower batch_size, or give more samples.",
                 )
             for sample in samples:
-                if not has_truth(sample):
-                    raise InputError(
-                        f"The truth of the sample {sample.key!r} is not known.", hint="Leave such questions out."
-                    )
-                if sample.task == "open" and self.judge is None and not scores_itself(sample):
-                    raise InputError(
-                        f"Only a judge can say whether an answer to {sample.key!r} is right.",
-                        hint="Set judge, or leave out questions that are answered in words.",
-                    )
+                require_scorable(sample, judged=self.judge is not None, setting="the field judge")
             unclassified = [sample for sample in samples if sample.question_class is None]
             if unclassified and self.reward.needs_class:
                 raise ConfigurationError(
