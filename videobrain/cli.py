@@ -291,6 +291,8 @@ def compare(
     runs: Annotated[list[str], typer.Argument(help="Runs, or NAME=RUN; the first is the baseline.", metavar="RUN…")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write pages and a plot to this directory.")] = None,
     traces: Annotated[str, typer.Option(help="Traces that become pages: all, differing or none.")] = "all",
+    judge: Annotated[str | None, typer.Option(help="Judge whose verdicts count, where there are several.")] = None,
+    rubric: Annotated[str | None, typer.Option(help="Rubric whose verdicts count, where there are several.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -299,7 +301,17 @@ def compare(
     from videobrain.evaluation.compare_cli import run_compare
 
     console = terminal(file=sys.stdout)
-    run_compare(runs, out=out, traces=traces, as_json=as_json, quiet=quiet, console=console, tell=_tell)
+    run_compare(
+        runs,
+        out=out,
+        traces=traces,
+        judge=judge,
+        rubric=rubric,
+        as_json=as_json,
+        quiet=quiet,
+        console=console,
+        tell=_tell,
+    )
 
 
 @app.command()
@@ -349,9 +361,6 @@ def tiny(
     quick: Annotated[
         bool, typer.Option("--quick", help="A few steps of a smaller model, which learns nothing.")
     ] = False,
-    evaluation: Annotated[
-        Path | None, typer.Option(help="What an evaluation of the model found (JSON), for its model card.")
-    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train the small model of the synthetic world and its frame encoder, or go on where it was stopped."""
@@ -370,7 +379,6 @@ def tiny(
             cache=cache,
             seed=seed,
             recipe=QUICK if quick else FULL,
-            evaluation=evaluation,
             progress=lambda progress: console.print(str(progress), soft_wrap=True),
         )
         _print(str(made))

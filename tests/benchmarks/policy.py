@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.policy --out DIR [--model DIR] [--steps N] [--questions N] [--seed N]
 
-Both trainings begin with the same model and ask the same questions of the synthetic world, whose classes are true by
-construction. Then the model and both policies answer held-out questions through vLLM. Everything is kept in the
-directory: stopped at any moment, the same command goes on. It needs the environment with verl and vLLM that
-`tests/environments/build.sh` makes. ``table.md`` and ``curves.svg`` are what came of it.
+The bundled model calls tools where it should, so it is first fine-tuned to call them on most questions that its first
+frames answer, too. Both trainings begin with what comes of that and ask the same questions of the synthetic world,
+whose classes are true by construction. Then the model and both policies answer held-out questions through vLLM.
+Everything is kept in the directory: stopped at any moment, the same command goes on. It needs the environment with verl
+and vLLM that `tests/environments/build.sh` makes. ``table.md`` and ``curves.svg`` are what came of it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from tests.benchmarks.machine import describe
+from tests.benchmarks.overcalling import write_lessons
 from tests.environments.fixtures import CPU_SETTINGS, default_environment
 from videobrain.evaluation.benchmarks import load_benchmark
 from videobrain.models.bundled import DIRECTORY
@@ -38,6 +43,8 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
 }
 """What is trained, and what of the configuration differs."""
 START = "before"
+LESSONS, LESSON_STEPS = 40, 16
+"""Videos of the lessons that teach to call tools where they are not needed, and steps of that fine-tuning."""
 TRAINING: Mapping[str, Any] = {
     "batch_size": 8,
     "group_size": 8,
@@ -62,6 +69,28 @@ SMOOTHED = 8
 """Steps that a point of a curve is the mean of: a step asks few questions."""
 
 
+def videobrain(python: Path, *arguments: object) -> None:
+    """Run a command of ours in verl's environment."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    subprocess.run([python, "-m", "videobrain", "train", *map(str, arguments)], env=environment, check=True)
+
+
+def overcalling(given: argparse.Namespace, python: Path) -> Path:
+    """The bundled model, fine-tuned to call tools where it need not, as far as that is not done."""
+    model: Path = given.out / "overcalling"
+    if not model.exists():
+        place = given.out / "lessons"
+        lessons = anyio.run(
+            partial(write_lessons, place, videos=LESSONS, seed=690_000 + given.seed, encoder=DIRECTORY / "encoder")
+        )
+        videobrain(
+            python, "sft", lessons, "--out", place / "training", "--recipe", "cpu", "--model", DIRECTORY,
+            "--steps", LESSON_STEPS, "--batch-size", 8, "--learning-rate", 1e-4,
+        )  # fmt: skip
+        videobrain(python, "export", place / "training", "--out", model)
+    return model
+
+
 def train(name: str, more: Mapping[str, Any], given: argparse.Namespace, samples: Path, python: Path) -> Path:
     """Train one arm as far as that is not done, and export it."""
     place = given.out / name.replace(" ", "-")
@@ -69,21 +98,15 @@ def train(name: str, more: Mapping[str, Any], given: argparse.Namespace, samples
     fields["settings"] = {"offline": True, "cache_dir": str(given.out / "cache")}
     config = given.out / f"{place.name}.json"
     config.write_text(json.dumps(fields, indent=1), "utf-8")
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-
-    def run(*arguments: object) -> None:
-        subprocess.run([python, "-m", "videobrain", "train", *map(str, arguments)], env=environment, check=True)
-
     began = time.monotonic()
-    run(
-        "grpo", samples, "--out", place, "--recipe", "cpu", "--model", given.model, "--config", config,
+    videobrain(
+        python, "grpo", samples, "--out", place, "--recipe", "cpu", "--model", given.model, "--config", config,
         "--steps", given.steps,
     )  # fmt: skip
     print(f"{name}: trained for {(time.monotonic() - began) / 60:.0f} minutes", flush=True)
     model: Path = given.out / f"{place.name}-model-{last_step(place)}"
     if not model.exists():
-        run("export", place, "--out", model)
+        videobrain(python, "export", place, "--out", model)
     return model
 
 
@@ -155,7 +178,7 @@ def draw(trainings: Mapping[str, Sequence[StepDone]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="directory that keeps everything")
-    parser.add_argument("--model", type=Path, default=DIRECTORY, help="what both trainings begin with")
+    parser.add_argument("--model", type=Path, help="what both trainings begin with, in the place of that model")
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--videos", type=int, default=40, help="of ten minutes with six questions each")
     parser.add_argument("--questions", type=int, default=500, help="held-out ones, for the table")
@@ -170,7 +193,8 @@ def main() -> None:
     samples = write_samples(given.out / "samples.jsonl", training_samples(load_benchmark("world", world)))
 
     trainings: dict[str, Sequence[StepDone]] = {}
-    models = {START: given.model.absolute()}
+    given.model = given.model.absolute() if given.model else overcalling(given, python)
+    models = {START: given.model}
     for name in given.arms:
         models[name] = train(name, ARMS[name], given, samples, python)
         trainings[name] = read_metrics(given.out / name.replace(" ", "-") / "metrics.jsonl")

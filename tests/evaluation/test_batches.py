@@ -10,6 +10,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
 import pytest
 from evaluation.runs import ANSWER, VIDEOS, Answers, Bench, brain_at, loaded, question, write_videos
 
@@ -23,7 +24,7 @@ from videobrain.evaluation.manifest import Manifest
 from videobrain.evaluation.merging import merge_runs
 from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.record import Prediction
-from videobrain.evaluation.results import read_manifest, read_results
+from videobrain.evaluation.results import RunDirectory, read_manifest, read_results
 from videobrain.evaluation.runner import evaluate
 from videobrain.evaluation.sample import Sample
 from videobrain.evaluation.scores import Scores, score_run
@@ -178,6 +179,16 @@ async def test_a_cancelled_run_leaves_whole_lines_and_goes_on(bench: Bench) -> N
     assert all(bench.answers.times[number] == 1 for number in finished)
 
 
+async def test_a_run_that_ran_out_of_time_lets_others_write(bench: Bench) -> None:
+    bench.answers.seconds = 0.5
+    with anyio.move_on_after(1):
+        await bench.run(concurrency=1)
+    assert len(bench.essence()) < 12
+    bench.answers.seconds = 0.0
+    await bench.run()
+    assert len(bench.essence()) == 12
+
+
 # --- Errors ----------------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +302,17 @@ async def test_evidence_is_a_second_run_of_the_same_question(bench: Bench) -> No
     assert finished.trace is not None
     assert finished.trace.answer is not None
     assert finished.trace.answer.choice == "A"
+    assert finished.evidence is not None
+    assert finished.evidence.answer is not None
+    assert finished.evidence.answer.spans == (Span(0, 0.25),)
+    with RunDirectory(bench.home / "run", manifest) as run:
+        written = run.write(record, finished.trace.dump(), finished.evidence.dump())
+    merge_runs([bench.home / "run"], bench.home / "merged")
+    assert written.trace != written.evidence_trace
+    for name, trace in ((written.trace, finished.trace), (written.evidence_trace, finished.evidence)):
+        assert (bench.home / "merged" / str(name)).read_bytes() == trace.dump()
+    scores = score_run(bench.home / "merged")
+    assert scores.own == {}  # the question has no true span here
 
 
 async def test_questions_are_asked_with_their_subtitles(bench: Bench) -> None:
@@ -385,6 +407,28 @@ async def test_an_answer_goes_before_an_error_in_a_merge(bench: Bench) -> None:
     merge_runs([bench.home / "one", bench.home / "two"], bench.home / "merged")
     merged = bench.essence("merged")
     assert (len(merged), merged["q2"]["error"]) == (12, None)
+
+
+async def test_questions_that_read_otherwise_are_not_merged(bench: Bench) -> None:
+    await bench.run("one")
+    bench.rows[3]["question"] = "Question 3: which colour is it?"
+    await bench.run("two")
+    with pytest.raises(InputError, match=r"two and .*one asked 'q3' about another video or in other words"):
+        merge_runs([bench.home / "one", bench.home / "two"], bench.home / "merged")
+    assert not (bench.home / "merged").exists()
+
+
+async def test_shards_are_the_same_wherever_the_videos_lie(bench: Bench, tmp_path: Path) -> None:
+    for video in bench.videos.iterdir():
+        (tmp_path / "moved" / "videos").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "moved" / "videos" / f"{video.stem}.mkv").symlink_to(video)
+    await bench.run("one", shard="1/2")
+    bench.videos = tmp_path / "moved"
+    bench.rows = [{**row, "video": f"videos/{row['video'][0]}.mkv"} for row in bench.rows]
+    await bench.run("two", shard="2/2")
+    merged = merge_runs([bench.home / "one", bench.home / "two"], bench.home / "merged")
+    assert (len(bench.essence("merged")), merged.questions, merged.shard) == (12, 12, None)
+    assert bench.answers.times == dict.fromkeys(range(12), 1)
 
 
 def test_a_shard_does_not_depend_on_other_videos() -> None:

@@ -38,11 +38,24 @@ def test_a_run_does_not_differ_from_itself() -> None:
 def test_a_run_that_is_right_where_the_baseline_is_wrong() -> None:
     found = compare({"wrong": run(lambda n: False), "right": run(lambda n: True)})
     against = difference(found)
-    assert (against.value, against.low, against.high) == (1, 1, 1)
+    assert (against.value, against.high) == (1, 1)
+    assert 0.3 < against.low < 0.4  # eight videos, all alike
     assert against.p == 2 / 2**8  # of all ways to swap eight videos, two are as far apart
     assert [each.accuracy.correct for each in found.runs] == [0, 24]
     assert found.overall.accuracy[0].contrast is None
     assert (found.baseline, found.questions, found.videos) == ("wrong", 24, 8)
+
+
+def test_a_question_whose_verdict_is_missing_counts_for_no_run() -> None:
+    said = [record(f"q{n}", video=f"v{n}.mp4", task="open", answer="red", text="Reddish.") for n in range(4)]
+    failed = [record("q0", video="v0.mp4", task="open", answer="red", error="ModelError: gone"), *said[1:]]
+    verdicts = {f"q{n}": 1.0 for n in range(4)}
+    found = compare({"one": said, "other": failed}, verdicts={"one": verdicts, "other": {"q1": 1.0, "q2": 0.0}})
+    shares = [each.accuracy.accuracy.value for each in found.runs if each.accuracy.accuracy]
+    assert shares == [1, pytest.approx(1 / 3)]  # of q0, which failed in one of them, q1 and q2
+    assert [each.interval.value for each in found.overall.accuracy if each.interval] == shares
+    unjudged = compare({"one": said, "other": failed})
+    assert [each.accuracy.accuracy for each in unjudged.runs] == [None, None]
 
 
 def test_a_difference_is_that_of_the_accuracies_and_has_a_sign() -> None:

@@ -118,11 +118,32 @@ def test_a_judge_judges_what_has_no_verdict(command: Command) -> None:
         assert "3 verdicts are missing (3 not judged)" in out
         run += ["--judge", "openai:judge", "--judge-base-url", judge.base_url]
         for _ in range(2):
+            (command.home / "run" / "verdicts.jsonl").unlink(missing_ok=True)  # what the judge replied is known then
             out, _ = command(*run, "--json")
             scores = json.loads(out)
             assert (scores["total"]["correct"], scores["judged"]["missing"]) == (3, 0)
-            (command.home / "run" / "verdicts.jsonl").unlink()  # what the judge replied is known all the same
         assert (len(server.requests), len(judge.requests)) == (3, 3)
+
+    # Whoever answered is gone; the figures are there, and another judge may judge.
+    out, _ = command("score", "run")
+    assert "100.0 % (43.9 to 100.0)" in out
+    with FakeServer(lambda body: '{"reason": "No.", "correct": false}', models=["strict"]) as strict:
+        score = ["score", "run", "--judge", "openai:strict", "--judge-base-url", strict.base_url]
+        scores = json.loads(command(*score, "--json")[0])
+        assert (scores["total"]["correct"], scores["judged"]["judged"]) == (0, 3)
+        _, err = command("merge", "run", "--out", "merged", expect=2)
+        assert "videobrain score merged --judge MODEL" in err
+        score[1] = "merged"
+        assert json.loads(command(*score, "--json")[0])["total"]["incorrect"] == 3
+        assert len(strict.requests) == 3
+    _, err = command("score", "run", expect=2)
+    assert "verdicts of 2 kinds" in err
+    _, err = command("compare", "run", "merged", expect=2)
+    assert "--judge and --rubric" in err
+    assert "1.000" in command("compare", "run", "merged", "--judge", "openai:strict")[0]
+    with FakeServer([Fault.unauthorized()] * 9, models=["judge"]) as judge:
+        _, err = command(*score[:2], "--judge", "openai:judge", "--judge-base-url", judge.base_url, expect=1)
+    assert "cannot judge them: AuthenticationError" in err
 
 
 def test_wrong_usage_and_wrong_input(command: Command) -> None:

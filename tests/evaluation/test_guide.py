@@ -97,6 +97,9 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
         assert again == printed["blind"]  # a run that is finished prints its table again
         assert len(server.requests) == asked
+    assert run(["score", "runs/blind"]) == printed["blind"]  # also when the server is gone
+    assert "As the authors of nextgqa report it: Acc@GQA" in printed["videobrain"]
+    assert "Spans of 12 questions: mIoU 75.0 %" in printed["videobrain"]
 
     assert "https://github.com/doc-doc/NExT-GQA: datasets/nextgqa/" in printed["list"]
     columns = r"questions +accuracy, 95 % interval +unanswered +errors +frames +turns +seconds"

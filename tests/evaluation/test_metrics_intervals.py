@@ -8,6 +8,18 @@ import pytest
 from videobrain.evaluation.metrics import Difference, Interval, clustered, intervals, paired
 
 
+def test_videos_that_do_not_differ_are_not_certain() -> None:
+    # Wilson's interval, by https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval: for 10 of 10,
+    # from 10 / (10 + 1.96^2); for 3 of 5 on one video as for one answer.
+    assert clustered([1.0] * 20, [str(n // 2) for n in range(20)]) == pytest.approx((1, 10 / (10 + 1.959964**2), 1))
+    assert clustered([0.0] * 10, list("abcdefghij")) == pytest.approx((0, 0, 1 - 10 / (10 + 1.959964**2)))
+    alone = clustered([1, 1, 1, 0, 0], ["a"] * 5)
+    assert (alone.value, alone.low, alone.high) == pytest.approx((0.6, 0.0773, 0.9637), abs=1e-3)
+    apart = paired([1, 0] * 3, [0, 0] * 3, ["a", "a", "b", "b", "c", "c"])
+    assert apart.low < 0 < apart.value == 0.5 < apart.high < 1  # p is 0.25
+    assert paired([1, 0], [1, 0], ["a", "b"])[:3] == (0, 0, 0)
+
+
 def test_an_interval_says_what_it_is() -> None:
     assert str(Interval(0.934, 0.9, 0.96)) == "93.4 % (90.0 to 96.0)"
     assert str(Difference(0.05, -0.01, 0.111, 0.0421, 9)) == "+5.0 points (-1.0 to +11.1), p = 0.042"

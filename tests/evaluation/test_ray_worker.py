@@ -12,6 +12,7 @@ from evaluation.runs import Answers, essence, loaded, question, write_videos
 from videobrain import Settings, VideoBrain
 from videobrain.evaluation import ray_executor
 from videobrain.evaluation.ray_session import RayCluster
+from videobrain.evaluation.ray_worker import Place, Refusal
 from videobrain.evaluation.results import read_results
 from videobrain.evaluation.runner import evaluate
 from videobrain.testing import FakeServer
@@ -51,12 +52,22 @@ class Actor:
         return Method(self, getattr(self.worker, name))
 
 
+class Refused:
+    async def place(self) -> Place:
+        return Place("here", 0)
+
+    async def reach(self) -> Refusal:
+        return Refusal("ModelStartError", "The GPU is full.", "")
+
+
 class Session:
     """Two machines that are this process."""
 
     lost = (Died,)
     any_error = Died
     dies: Callable[[str], bool] = staticmethod(lambda sample: False)
+    room = 99
+    """So many processes reach the model."""
     asked: list[tuple[str, int]]
     workers: list[Any]
 
@@ -75,15 +86,19 @@ class Session:
 
     async def start(self, kind: type, arguments: Iterable[object], cluster: RayCluster, *, gpus: float) -> Actor:
         self.started += 1
+        if self.started > self.room:
+            return Actor(self, self.started, Refused())
         worker = kind(*arguments)
         self.workers.append(worker)
         return Actor(self, self.started, worker)
 
 
-@pytest.mark.parametrize("deaths", [0, 1, 2])
+@pytest.mark.parametrize(("deaths", "room"), [(0, 99), (1, 99), (2, 99), (1, 2)])
 async def test_a_run_on_workers_equals_a_local_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int, room: int
 ) -> None:
+    """Also where one dies, and a new one cannot reach the model: the other takes over."""
+    monkeypatch.setattr(Session, "room", room)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.setattr(ray_executor, "RaySession", Session)
     left = [True] * deaths

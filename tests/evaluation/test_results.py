@@ -206,6 +206,17 @@ def test_a_question_that_reads_otherwise_is_asked_again_and_a_corrected_truth_is
     reworded, corrected = changed(RECORDS[0], question="Which one?"), changed(RECORDS[1], correct_option=2)
     assert begun(tmp_path, [reworded, corrected, RECORDS[2]]) == {key_of(RECORDS[1]), key_of(RECORDS[2])}
     assert read_results(tmp_path) == [corrected, RECORDS[2]]
+    assert list(JsonLines(tmp_path / "superseded.jsonl", Record).read()) == [RECORDS[0]]  # nothing is deleted
+    assert begun(tmp_path, [changed(corrected, options=("red", "black"))]) == set()
+    assert list(JsonLines(tmp_path / "superseded.jsonl", Record).read()) == [RECORDS[0], corrected]
+
+
+def test_a_run_goes_on_after_its_data_moved(tmp_path: Path) -> None:
+    write(tmp_path, RECORDS)
+    moved = [changed(each, video=f"/elsewhere/videos/{each.sample.key}.mkv") for each in RECORDS]
+    assert begun(tmp_path, moved) == {key_of(each) for each in RECORDS}
+    assert read_results(tmp_path) == moved
+    assert not (tmp_path / "superseded.jsonl").exists()
 
 
 def test_a_record_that_stands_there_twice_counts_once(tmp_path: Path) -> None:
@@ -220,6 +231,7 @@ def test_a_record_that_stands_there_twice_counts_once(tmp_path: Path) -> None:
         ({"question": "Which one?"}, False),
         ({"options": ("red", "green", "blue", "black")}, False),
         ({"video": "other.mp4"}, False),
+        ({"video": "/data/videos/q0.webm"}, True),
         ({"clip": (0.0, 1.0)}, False),
         ({"subtitles": "q.srt"}, False),
         ({"correct_option": 2, "answer": "blue"}, True),

@@ -113,7 +113,7 @@ def test_the_table_of_a_run() -> None:
     rows = {line.split("  ")[0]: line for line in text.splitlines()}
     assert "33.3 % (0.0 to 100.0)" in rows["all"]
     assert "1 (20.0 %)" in rows["all"]
-    assert "  0.0 % (0.0 to 0.0)" in rows["type: what"]
+    assert "  0.0 % (0.0 to 65.8)" in rows["type: what"]
     assert "100.0 %" in rows["type: who"]
     for said in (
         "clip_sample 0.25",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +19,9 @@ import pytest
 from videobrain.errors import ConfigurationError, ModelError
 from videobrain.evaluation.results import read_results
 from videobrain.models import ChatReply, ChatRequest, ModelCapacity, ModelEvent, ModelProfile
-from videobrain.training.tiny.evaluate import evaluate, fixed_mix, main, weights_digest
+from videobrain.models.bundled import DIRECTORY
+from videobrain.training.tiny.card import FACTS, weights_digest
+from videobrain.training.tiny.evaluate import evaluate, fixed_mix, main
 from videobrain.training.tiny.figures import (
     Agreement,
     Evaluation,
@@ -372,16 +375,19 @@ def test_the_command_goes_on_where_it_was_killed(
     for words in ("2 test videos of 120 s", "held-out pairs", "ill-formed replies", "not measured"):
         assert words in output.out
 
-    assert main(arguments) == 0
+    (random_model / "training").mkdir()
+    shutil.copy(DIRECTORY / FACTS, random_model / FACTS)
+    assert main([*arguments, "--card"]) == 0
     assert capsys.readouterr().out == output.out
+    assert "| uniform-64 | all | 8 |" in (random_model / "README.md").read_text("utf-8")
     assert {path.parent.name: read_results(path.parent) for path in tmp_path.glob(RESULTS)} == runs
 
 
 def test_other_weights_are_asked_anew(random_model: Path) -> None:
     before = weights_digest(random_model)
     (random_model / "README.md").write_text("A card.", "utf-8")
-    (random_model / "training").mkdir()
-    (random_model / "training" / "facts.json").write_text("{}", "utf-8")
+    (random_model / "training").mkdir(exist_ok=True)
+    (random_model / FACTS).write_text("{}", "utf-8")
     assert weights_digest(random_model) == before
     (random_model / "more.json").write_text("{}", "utf-8")
     assert weights_digest(random_model) != before
@@ -392,6 +398,10 @@ def test_what_cannot_be_used_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
         main(["--model", "local:nowhere/at/all", "--out", str(tmp_path), "--questions", "1", "--duration", "120"]) == 2
     )
     assert "no model directory" in capsys.readouterr().err
+    for model, says in ((str(tmp_path), "facts.json is missing"), ("nowhere/at/all", "no directory here")):
+        assert main(["--model", f"local:{model}", "--out", str(tmp_path / "out"), "--card"]) == 2
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigurationError, match="no strategy 'magic'"):
         evaluate("tiny", tmp_path, strategies=["magic"], log=quiet)
     with pytest.raises(ConfigurationError, match="at least one question"):

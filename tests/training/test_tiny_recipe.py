@@ -22,9 +22,8 @@ from videobrain.index import OpenClipEncoder
 from videobrain.models.profiles import profile_for
 from videobrain.settings import Settings
 from videobrain.training.tiny import recipe
-from videobrain.training.tiny.card import model_card
+from videobrain.training.tiny.card import FACTS, Facts, model_card, weights_digest, write_card
 from videobrain.training.tiny.curves import read_curve
-from videobrain.training.tiny.evaluate import weights_digest
 from videobrain.training.tiny.figures import Bar, Evaluation, Figures, Interval
 from videobrain.training.tiny.recipe import FULL, QUICK, Progress, train_tiny, vlm_stages
 from videobrain.training.tiny.stages import Stage
@@ -85,7 +84,7 @@ def test_the_directory_holds_everything(made: Made) -> None:
     assert {"config.json", "model.safetensors", "tokenizer.json", "videobrain.json", "README.md"} <= found
     assert {"encoder/open_clip_config.json", "encoder/open_clip_model.safetensors", "encoder/tokenizer.json"} <= found
     logs = {f"training/{stage}.jsonl" for stage in STAGES}
-    assert {name for name in found if name.startswith("training/")} == {*logs, recipe.FACTS, "training/curves.png"}
+    assert {name for name in found if name.startswith("training/")} == {*logs, FACTS, "training/curves.png"}
     assert files(made.out.parent) == {f"tiny/{name}" for name in found}  # nothing is left aside
     with Image.open(made.out / "training" / "curves.png") as picture:
         picture.load()
@@ -122,7 +121,7 @@ def test_progress_says_stage_step_loss_accuracy_and_time_left(made: Made) -> Non
 
 
 def test_the_card_states_the_facts_of_the_run(made: Made) -> None:
-    facts = json.loads((made.out / recipe.FACTS).read_text("utf-8"))
+    facts = json.loads((made.out / FACTS).read_text("utf-8"))
     card = (made.out / "README.md").read_text("utf-8")
     assert [stage["name"] for stage in facts["stages"]] == STAGES
     assert facts["weights_bytes"] == (made.out / "model.safetensors").stat().st_size
@@ -165,24 +164,31 @@ def test_finished_stages_are_not_trained_again(made: Made, tmp_path: Path) -> No
     for stage in CURRICULUM:
         (marker,) = cache.glob(f"{stage.name}-*/done.json")
         marker.unlink()
-    results = tmp_path / "results.json"
     told: list[Progress] = []
-
-    def again(found: Evaluation) -> None:
-        results.write_text(found.model_dump_json(), "utf-8")
-        assert train_tiny(out, cache=cache, recipe=QUICK, evaluation=results, progress=told.append) == out
-
-    again(evaluation(weights_digest(made.out)))
+    assert train_tiny(out, cache=cache, recipe=QUICK, progress=told.append) == out
     assert [progress.stage for progress in told] == ["encoder"]
     assert files(out) == files(made.out)
     assert weights_digest(out) == weights_digest(made.out)
-    card = (out / "README.md").read_text("utf-8")
-    assert "| videobrain | all | 500 | 93.0 % (91.0 to 95.0) |" in card
-    with pytest.raises(ConfigurationError, match="other weights"):
-        again(evaluation("of another"))
-    assert (out / "README.md").read_text("utf-8") == card
     assert files(tmp_path / "tiny") == files(made.out)
-    assert {path.name for path in tmp_path.iterdir()} == {"tiny", "cache", "results.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny", "cache"}
+
+
+def test_figures_are_written_into_the_card(made: Made, tmp_path: Path) -> None:
+    out = tmp_path / "tiny"
+    shutil.copytree(made.out, out)
+    write_card(out)
+    assert files(out) == files(made.out)
+    digest = weights_digest(out)
+    card = write_card(out, evaluation(digest))
+    assert "| videobrain | all | 500 | 93.0 % (91.0 to 95.0) |" in card.read_text("utf-8")
+    assert weights_digest(out) == digest
+    text = card.read_text("utf-8")
+    with pytest.raises(ConfigurationError, match="other weights, of another; those"):
+        write_card(out, evaluation("of another"))
+    assert card.read_text("utf-8") == text
+    (out / FACTS).unlink()
+    with pytest.raises(ConfigurationError, match=r"facts\.json is missing"):
+        write_card(out)
 
 
 def evaluation(digest: str) -> Evaluation:
@@ -198,7 +204,7 @@ def evaluation(digest: str) -> Evaluation:
 
 
 def test_the_card_says_which_bars_were_met(made: Made) -> None:
-    facts = recipe.Facts.model_validate_json((made.out / recipe.FACTS).read_bytes())
+    facts = Facts.model_validate_json((made.out / FACTS).read_bytes())
     missed = Bar(name="ill-formed replies", required="below 1 %", found="2.0 %", passed=False)
     found = evaluation("").model_copy(update={"bars": (*evaluation("").bars, missed)})
     card = model_card(facts.model_copy(update={"recipe": "full", "seed": 3}), found)
@@ -253,8 +259,6 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
             train_tiny(place, cache=tmp_path / "cache", recipe=QUICK)
     with pytest.raises(ConfigurationError, match="outside"):
         train_tiny(tmp_path / "new", cache=tmp_path / "new" / "cache", recipe=QUICK)
-    with pytest.raises(ConfigurationError, match=r"results\.json"):
-        train_tiny(tmp_path / "new", cache=tmp_path / "cache", recipe=QUICK, evaluation=file)
     assert files(tmp_path) == {"mine/model.safetensors", "file"}
     assert not (tmp_path / "cache").exists()
 

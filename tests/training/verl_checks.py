@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 
 import pytest
 
@@ -42,7 +43,7 @@ def advantages() -> None:
 
 
 def groups() -> None:
-    """Groups with fewer than two trajectories are dropped; too many of them end the training."""
+    """Groups with fewer than two trajectories are dropped; too many of them, or of one worth, end the training."""
     from videobrain.errors import RolloutError
     from videobrain.training.verl.trainer import GroupBuffer, too_small
 
@@ -66,8 +67,13 @@ def groups() -> None:
         def _materialize_batch(self, partition_id: str, selected: list[str], snapshot: object) -> list[str]:
             return sorted(selected)
 
-    def a_buffer(refill: object) -> Cleared:
-        buffer = Cleared(
+    class Equal(Cleared):
+        def _dapo_filtered_keys(self, partition_id: str) -> tuple[set[str], Counter[float]]:
+            ended = set(self.finished_keys[partition_id])
+            return ended, Counter({1.0: len(ended)})
+
+    def a_buffer(refill: object, kind: type[Cleared] = Cleared, **options: object) -> Cleared:
+        buffer = kind(
             trainer_mode="sync",
             trainer_config={},
             max_off_policy_threshold=8,
@@ -77,6 +83,7 @@ def groups() -> None:
             refill_fn=refill,
             sync_refill_failed_groups=True,
             gen_batch_size=1,
+            **options,
         )
         buffer.there, buffer.cleared = {}, []
         return buffer
@@ -101,6 +108,11 @@ def groups() -> None:
     buffer = a_buffer(hopeless)
     buffer.there = {"a": ("failure", 0), "b": ("failure", 1)}
     with pytest.raises(RolloutError, match="groups were dropped in one step"):
+        buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+
+    buffer = a_buffer(refill, Equal, filter_groups_metric="reward", train_batch_size=2, max_inflight_gen_batches=4)
+    buffer.there = {"a": ("finished", 4), "b": ("finished", 4)}
+    with pytest.raises(RolloutError, match="all rollouts of each were worth the same"):
         buffer.sample(global_steps=1, partition_id="train", batch_size=2)
 
 

@@ -38,6 +38,8 @@ class Finished(NamedTuple):
     trace: Trace | None
     """Of the run that answered it."""
     error: Exception | None
+    evidence: Trace | None = None
+    """Of the second run, which was asked for the evidence."""
 
 
 async def ask_sample(
@@ -99,7 +101,7 @@ async def ask_sample(
         usage=done.usage,
         warnings=tuple(dict.fromkeys([*warnings, *(said for answer in done.answers for said in answer.warnings)])),
     )
-    return Finished(record, done.answer.trace, None)
+    return Finished(record, done.answer.trace, None, done.evidence.trace if done.evidence else None)
 
 
 def failed_record(sample: Sample, manifest: Manifest, error: Exception) -> Record:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 
-from videobrain.errors import EvaluationStoppedError, ModelError
+from videobrain.errors import EvaluationStoppedError
 from videobrain.evaluation.asking import HOPELESS
 from videobrain.evaluation.benchmarks import LoadedBenchmark
 from videobrain.evaluation.concurrency import AdaptiveLimit
 from videobrain.evaluation.executor import Executor, Line, Posed
 from videobrain.evaluation.judge import Judge
+from videobrain.evaluation.judging import judge_run, named
 from videobrain.evaluation.manifest import key_of
 from videobrain.evaluation.metrics import Verdicts
 from videobrain.evaluation.progress import Progress, Tally
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.results import RunDirectory
 from videobrain.evaluation.sample import Sample
-from videobrain.evaluation.scoring import own_score, scores_by_key, wants_judge
-from videobrain.evaluation.verdict import Judgement
+from videobrain.evaluation.scoring import own_score, scores_by_key
 from videobrain.evaluation.verdict_file import read_judgements
 
 _CAUSES = 3
@@ -87,28 +87,13 @@ class Batch:
 
     async def judge_all(self) -> None:
         """Judge the answers in words that have no verdict yet, those of earlier starts too."""
-        judge = self._judge
-        if judge is None:
-            return
-        records = await anyio.to_thread.run_sync(lambda: [one for one in self._run.records() if wants_judge(one)])
-        judged = await anyio.to_thread.run_sync(self._scores, records)
-        self.tally.to_judge = len(records) - len(judged)
-
-        def note(judgement: Judgement) -> None:
-            self.tally.judge(judgement)
-            self._report()
-
-        try:
-            await judge.judge_many(records, directory=self._run.path, on_judgement=note)
-        except ModelError as error:
-            raise EvaluationStoppedError(
-                f"The answers are there, and {judge.name} cannot judge them: {type(error).__name__}: {error.message}",
-                hint=f"{error.hint} Then the same command judges them.".strip(),
-            ) from error
+        if self._judge is not None:
+            await judge_run(self._run.path, self._judge, self.tally, self._report)
 
     def _take_up(self, wanted: dict[str, Sample], retry_errors: bool) -> set[str]:
         """Count what earlier starts finished; in a thread."""
         done = self._run.begun(wanted, retry_errors=retry_errors)
+        self.tally.superseded = self._run.superseded
         records = [record for record in self._run.records() if key_of(record) in done]
         scores = self._scores(records)
         for record in records:
@@ -134,7 +119,7 @@ class Batch:
 
     async def _keep(self, line: Line) -> None:
         async with self._writing:
-            record = await anyio.to_thread.run_sync(self._run.write, line.record, line.trace)
+            record = await anyio.to_thread.run_sync(self._run.write, line.record, line.trace, line.evidence)
         self.tally.add(record, own_score(record))
         self._report()
         if record.error is not None:
@@ -156,18 +141,6 @@ class Batch:
             f"{questions} failed, which ends the run (max_errors is {self._max_errors}):{causes}{more}\n ",
             hint="Mend the cause. The same command with --retry-errors (retry_errors=True) then goes on.",
         )
-
-
-class Chosen(TypedDict):
-    """Whose verdicts count, as arguments."""
-
-    judge: str | None
-    rubric: str | None
-
-
-def named(judge: Judge | None) -> Chosen:
-    """Whose verdicts count."""
-    return {"judge": judge.name if judge else None, "rubric": judge.rubric if judge else None}
 
 
 async def work_on(items: Iterable[T], work: Callable[[T], Awaitable[None]], limit: AdaptiveLimit) -> None:

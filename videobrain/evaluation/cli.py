@@ -1,4 +1,4 @@
-"""The commands ``videobrain eval`` and ``videobrain merge``."""
+"""The commands ``videobrain eval``, ``videobrain score`` and ``videobrain merge``."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ import typer
 
 if TYPE_CHECKING:
     from videobrain.brain import VideoBrain
+    from videobrain.evaluation.judge import Judge
     from videobrain.evaluation.ray_session import RayCluster
     from videobrain.evaluation.scores import Scores
+    from videobrain.evaluation.show import EvaluationDisplay
+    from videobrain.models import ChatModel
 
+JudgeModel = Annotated[
+    str | None, typer.Option("--judge", help="Model that judges answers in words, named as --model is.")
+]
+JudgeBaseUrl = Annotated[str | None, typer.Option(help="Address of the judge's server. [default: $OPENAI_BASE_URL]")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program's."""
     app.command("eval")(evaluate)
+    app.command()(score)
     app.command()(merge)
 
 
@@ -63,10 +72,8 @@ def evaluate(
         bool | None,
         typer.Option("--constrain/--no-constrain", help="Hold replies to the grammar (vLLM and local: models)."),
     ] = None,
-    judge: Annotated[str | None, typer.Option(help="Model that judges answers in words, named as --model is.")] = None,
-    judge_base_url: Annotated[
-        str | None, typer.Option(help="Address of the judge's server. [default: $OPENAI_BASE_URL]")
-    ] = None,
+    judge: JudgeModel = None,
+    judge_base_url: JudgeBaseUrl = None,
     executor: Annotated[
         str, typer.Option(metavar="local|ray", help="Ask in this process, or on a Ray cluster ($RAY_ADDRESS).")
     ] = "local",
@@ -81,7 +88,7 @@ def evaluate(
     ] = False,
     keep_frames: Annotated[bool, typer.Option("--keep-frames", help="Keep the frames in the traces.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Ask the questions of a benchmark, or go on where that was stopped."""
@@ -90,8 +97,7 @@ def evaluate(
         return
     if benchmark is None or data is None or out is None:
         raise typer.BadParameter("give a BENCHMARK with --data and --out, or --list")
-    if judge is None and judge_base_url is not None:
-        raise typer.BadParameter("it is the address of a --judge, and none is given", param_hint="--judge-base-url")
+    judging = _judging(judge, judge_base_url)
     if executor not in ("local", "ray"):
         raise typer.BadParameter(f"{executor!r} is neither local nor ray", param_hint="--executor")
     if executor == "local" and (workers is not None or worker_gpus is not None):
@@ -117,8 +123,7 @@ def evaluate(
         out,
         split=split,
         videos=videos,
-        judge=judge,
-        judge_base_url=judge_base_url,
+        judging=judging,
         quiet=quiet,
         subtitles=not no_subtitles,
         limit=limit,
@@ -130,7 +135,39 @@ def evaluate(
         executor=_executor(executor, workers, worker_gpus),
     )
     _show(scores, as_json)
-    if scores.total.questions and scores.total.errors == scores.total.questions:
+    failed = scores.total.questions and scores.total.errors == scores.total.questions
+    if failed or _judged_in_vain(scores, judging):
+        raise typer.Exit(1)
+
+
+def score(
+    run: Annotated[Path, typer.Argument(help="Directory of the run.", metavar="RUN")],
+    judge: JudgeModel = None,
+    judge_base_url: JudgeBaseUrl = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Print the figures of a run again, once its answers in words are judged. Nobody else is asked anything."""
+    from videobrain.errors import VideoBrainError
+    from videobrain.evaluation.judging import named
+    from videobrain.evaluation.scores import score_run
+    from videobrain.evaluation.show import EvaluationDisplay
+
+    judging = _judging(judge, judge_base_url)
+    display = EvaluationDisplay(quiet=quiet)
+    try:
+        if judging is not None:
+            asyncio.run(_judge(run, judging, display))
+        scores = score_run(run, **named(_judge_of(judging)))
+    except VideoBrainError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "error: interrupted; verdicts that are there are kept, and the same command goes on from here\n"
+        )
+        raise SystemExit(130) from None
+    _show(scores, as_json)
+    if _judged_in_vain(scores, judging):
         raise typer.Exit(1)
 
 
@@ -146,8 +183,12 @@ def merge(
 
     try:
         merge_runs(runs, out)
+    except VideoBrainError as error:
+        _fail(error)
+    try:
         _show(score_run(out), as_json)
     except VideoBrainError as error:
+        sys.stderr.write(f"The merged run is {out}. Its figures: videobrain score {out} --judge MODEL\n")
         _fail(error)
 
 
@@ -167,34 +208,26 @@ def _run(
     *,
     split: str | None,
     videos: Path | None,
-    judge: str | None,
-    judge_base_url: str | None,
+    judging: ChatModel | None,
     quiet: bool,
     **how: Any,
 ) -> Scores:
     """Load and evaluate; an error of ours becomes words and an exit status."""
     from videobrain.errors import VideoBrainError
     from videobrain.evaluation.benchmarks import load_benchmark
-    from videobrain.evaluation.judge import Judge
     from videobrain.evaluation.runner import evaluate
     from videobrain.evaluation.show import EvaluationDisplay
-    from videobrain.models import resolve_model
-    from videobrain.settings import Settings
 
     display = EvaluationDisplay(quiet=quiet)
 
     async def run() -> Scores:
         async with AsyncExitStack() as stack:
             stack.enter_context(display)
-            if judging is None:
-                return await evaluate(loaded, brain, out, on_progress=display, **how)
-            stack.push_async_callback(judging.aclose)
-            return await evaluate(loaded, brain, out, on_progress=display, judge=Judge(judging), **how)
+            if judging is not None:
+                stack.push_async_callback(judging.aclose)
+            return await evaluate(loaded, brain, out, on_progress=display, judge=_judge_of(judging), **how)
 
     try:
-        judging = None
-        if judge is not None:  # asked at temperature 0: what was judged before costs nothing
-            judging = resolve_model(judge, base_url=judge_base_url, settings=Settings(reply_cache=True))
         loaded = load_benchmark(benchmark, data, split=split, videos=videos)
         display.problems(loaded)
         return asyncio.run(run())
@@ -205,6 +238,54 @@ def _run(
         kept = f"{done.done:,} of {done.questions:,} questions are finished and kept in {out}; " if done else ""
         sys.stderr.write(f"error: interrupted; {kept}the same command goes on from here\n")
         raise SystemExit(130) from None
+
+
+def _judging(model: str | None, base_url: str | None) -> ChatModel | None:
+    """The model of ``--judge``."""
+    from videobrain.errors import VideoBrainError
+    from videobrain.models import resolve_model
+    from videobrain.settings import Settings
+
+    if model is None:
+        if base_url is not None:
+            raise typer.BadParameter("it is the address of a --judge, and none is given", param_hint="--judge-base-url")
+        return None
+    try:  # asked at temperature 0: what was judged before costs nothing
+        return resolve_model(model, base_url=base_url, settings=Settings(reply_cache=True))
+    except VideoBrainError as error:
+        _fail(error)
+
+
+def _judge_of(model: ChatModel | None) -> Judge | None:
+    from videobrain.evaluation.judge import Judge
+
+    return None if model is None else Judge(model)
+
+
+async def _judge(run: Path, model: ChatModel, display: EvaluationDisplay) -> None:
+    """Judge what of a run has no verdict yet."""
+    from videobrain.evaluation.judge import Judge
+    from videobrain.evaluation.judging import judge_run, named
+    from videobrain.evaluation.progress import Tally
+    from videobrain.evaluation.results import read_manifest, read_results
+    from videobrain.evaluation.scoring import scores_by_key
+    from videobrain.evaluation.verdict_file import read_judgements
+
+    tally = Tally(questions=read_manifest(run).questions)
+    records, chosen = read_results(run), named(Judge(model))
+    scores = scores_by_key(records, read_judgements(run), **chosen)
+    for record in records:
+        tally.add(record, scores.get(record.sample.key), earlier=True)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(display)
+        stack.push_async_callback(model.aclose)
+        await judge_run(run, Judge(model), tally, lambda: display(tally.progress(1)))
+
+
+def _judged_in_vain(scores: Scores, judging: ChatModel | None) -> bool:
+    """Whether a judge was asked, and not one verdict is there."""
+    found = scores.judged
+    return judging is not None and found is not None and found.answers > 0 and found.judged == 0
 
 
 def _list(as_json: bool) -> None:

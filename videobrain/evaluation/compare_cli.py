@@ -30,15 +30,18 @@ _PIPED_COLUMNS = 240
 _TRACES: Mapping[str, Traces] = {"all": "all", "differing": "differing", "none": "none"}
 
 
-def read_runs(arguments: Sequence[str]) -> dict[str, RunSource]:
+def read_runs(arguments: Sequence[str], *, judge: str | None = None, rubric: str | None = None) -> dict[str, RunSource]:
     """Read runs by name, in the order given.
 
     Args:
         arguments: Directories of runs, or ``NAME=DIRECTORY``. Without a name, the directory's own is taken, or its
             whole path where two directories have the same.
+        judge: Name of the judge whose verdicts count, where there are those of several.
+        rubric: Name of the rubric, where there are several.
 
     Raises:
-        InputError: A directory holds no results or verdicts of several judges, or two runs have the same name.
+        InputError: A directory holds no results.
+        ConfigurationError: Verdicts of several judges are there and none is chosen, or two runs have the same name.
     """
     named = [_split(argument) for argument in arguments]
     short = [name or path.resolve().name for name, path in named]
@@ -48,7 +51,8 @@ def read_runs(arguments: Sequence[str]) -> dict[str, RunSource]:
         if chosen in runs:
             raise ConfigurationError(f"Two runs are called {chosen}.", hint=f"Give one a name: 'other={path}'.")
         records = read_results(path)
-        runs[chosen] = RunSource(records, path, scores_by_key(records, read_judgements(path)))
+        verdicts = scores_by_key(records, read_judgements(path), judge=judge, rubric=rubric)
+        runs[chosen] = RunSource(records, path, verdicts)
     return runs
 
 
@@ -69,6 +73,8 @@ def run_compare(
     *,
     out: Path | None,
     traces: str,
+    judge: str | None = None,
+    rubric: str | None = None,
     as_json: bool,
     quiet: bool,
     console: Console,
@@ -80,6 +86,8 @@ def run_compare(
         arguments: See `read_runs`.
         out: Directory of the pages; None for none.
         traces: ``all``, ``differing`` or ``none``.
+        judge: See `read_runs`.
+        rubric: See `read_runs`.
         as_json: Print the comparison as one JSON object, not as tables.
         quiet: No progress on standard error.
         console: Where the result goes.
@@ -90,7 +98,7 @@ def run_compare(
     """
     if traces not in _TRACES:
         raise ConfigurationError(f"--traces {traces} is not known.", hint="Give one of all, differing and none.")
-    runs = read_runs(arguments)
+    runs = read_runs(arguments, judge=judge, rubric=rubric)
     if out is not None and out.resolve() in [run.directory.resolve() for run in runs.values() if run.directory]:
         raise ConfigurationError(f"{out} is the directory of a run.", hint="Name another one with --out.")
     comparison = compare({name: run.records for name, run in runs.items()}, verdicts=verdicts_by_run(runs))

@@ -153,7 +153,7 @@ def compare(runs: Runs, *, taken: Taken = "first", verdicts: Mapping[str, Verdic
     """
     side = runs if isinstance(runs, PairedRuns) else pair(runs)
     judged = [(verdicts or {}).get(name) for name in side.names]
-    right = [_scores(side, run, verdicts=judged[run]) for run in range(len(side.names))]
+    right = _in_all([_scores(side, run, verdicts=judged[run]) for run in range(len(side.names))])
     localised = [question for question in side.shared if _localised(question)]
     ious = [_ious(localised, run, taken) for run in range(len(side.names))] if localised else None
     parts = _parts(side)
@@ -162,17 +162,26 @@ def compare(runs: Runs, *, taken: Taken = "first", verdicts: Mapping[str, Verdic
         baseline=side.names[0],
         questions=len(side.shared),
         videos=overall.videos,
-        runs=tuple(_summary(side, run, localised, taken=taken, verdicts=judged[run]) for run in range(len(side.names))),
+        runs=tuple(
+            _summary(side, run, localised, taken=taken, verdicts=judged[run], right=right[run])
+            for run in range(len(side.names))
+        ),
         overall=overall,
         slices=tuple(_figures(parts, right, ious)),
     )
 
 
 def _summary(
-    side: PairedRuns, run: int, localised: Sequence[PairedQuestion], *, taken: Taken, verdicts: Verdicts | None
+    side: PairedRuns,
+    run: int,
+    localised: Sequence[PairedQuestion],
+    *,
+    taken: Taken,
+    verdicts: Verdicts | None,
+    right: Sequence[_Score],
 ) -> RunSummary:
     records = side.records(run)
-    found = accuracy(records, verdicts=verdicts)
+    found = accuracy(records, verdicts=verdicts).model_copy(update={"accuracy": _interval(right)})
     asked = side.asked(run)
     spans = [record for question in localised if (record := question.records[run]) is not None]
     return RunSummary(
@@ -196,6 +205,16 @@ def _scores(side: PairedRuns, run: int, *, verdicts: Verdicts | None) -> list[_S
         for question in side.shared
         if question.key in counted
     ]
+
+
+def _in_all(scores: Sequence[Sequence[_Score]]) -> list[list[_Score]]:
+    """The scores of the questions that every run has one of: an answer of one of them may have no verdict."""
+    keys = set.intersection(*({score.key for score in run} for run in scores))
+    return [[score for score in run if score.key in keys] for run in scores]
+
+
+def _interval(scores: Sequence[_Score]) -> Interval | None:
+    return clustered([score.value for score in scores], [score.video for score in scores]) if scores else None
 
 
 def _ious(questions: Sequence[PairedQuestion], run: int, taken: Taken) -> list[_Score]:
@@ -259,7 +278,7 @@ def _raw(questions: Sequence[PairedQuestion], scores: Sequence[_Score], baseline
     """A figure of one run on some questions, and how far it is above the baseline; both before any correction."""
     wanted = {question.key for question in questions}
     chosen = [score for score in scores if score.key in wanted]
-    interval = clustered([score.value for score in chosen], [score.video for score in chosen]) if chosen else None
+    interval = _interval(chosen)
     theirs = {score.key: score.value for score in baseline}
     both = [score for score in chosen if score.key in theirs]
     if scores is baseline or not both:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol, Self
 
 import anyio.to_thread
 
-from videobrain.agent import Event, ReplyReceived, RequestRetrying, RequestStarted
+from videobrain.agent import Event, ReplyReceived, RequestRetrying, RequestStarted, Trace
 from videobrain.brain import VideoBrain
 from videobrain.evaluation.asking import ask_sample
 from videobrain.evaluation.concurrency import AdaptiveLimit
@@ -50,6 +50,8 @@ class Line(NamedTuple):
     record: Record
     trace: bytes | None
     """The file of its trace."""
+    evidence: bytes | None = None
+    """The file of the trace of the second run, for the evidence."""
 
 
 class Ready(NamedTuple):
@@ -169,14 +171,16 @@ async def ask_here(
     finished = await ask_sample(brain, question.sample, question.video, manifest, subtitles=subtitles, on_event=watch)
     if finished.error is not None:
         watch.failed(finished.error)
-    trace = finished.trace
-    if trace is None:
-        return Line(finished.record, None)
 
-    def dump() -> bytes:
-        return (trace if keep_frames else trace.without_frames()).dump()
+    def dumped() -> Line:
+        traces = (finished.trace, finished.evidence)
+        return Line(finished.record, *(_dump(trace, keep_frames) if trace else None for trace in traces))
 
-    return Line(finished.record, await anyio.to_thread.run_sync(dump))
+    return await anyio.to_thread.run_sync(dumped)
+
+
+def _dump(trace: Trace, keep_frames: bool) -> bytes:
+    return (trace if keep_frames else trace.without_frames()).dump()
 
 
 def limit_for(model: str, concurrency: Concurrency, *, servers: int = 1, workers: int = 1) -> AdaptiveLimit:

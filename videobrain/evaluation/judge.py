@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 from videobrain.agent.choices import LETTERS
 from videobrain.agent.grammar import decode_json
 from videobrain.agent.json_pattern import json_pattern
-from videobrain.errors import ConfigurationError, InputError, ModelError
+from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError, ModelError
+from videobrain.evaluation.asking import HOPELESS
 from videobrain.evaluation.extraction import final_answer
 from videobrain.evaluation.metrics.outcomes import needs_verdict
 from videobrain.evaluation.record import Prediction, Record
@@ -29,6 +30,8 @@ from videobrain.models import ChatModel, ChatReply, ChatRequest, Message, TextPa
 from videobrain.result import Usage
 from videobrain.text import well_formed
 
+_FAILURES = 16
+"""So many answers in a row that the judge could not be asked about end the judging: each may have cost minutes."""
 _REASON_CHARACTERS = 400
 """Bound on the reason in a constrained reply."""
 
@@ -107,6 +110,8 @@ class Judge:
         Raises:
             InputError: The truth is not known, or the answer is empty: there is nothing to judge.
             ConfigurationError: The judging model cannot be asked like this at all.
+            ModelError: Its server does not know it or the key, or it cannot be started: no other answer would fare
+                better.
         """
         if sample.answer is None:
             raise InputError(f"The true answer of {sample.key!r} is not known, so that nobody can judge another.")
@@ -119,6 +124,8 @@ class Judge:
             try:
                 await self._model.capacity()  # it may tell only then whether it can be held to a grammar
                 reply = await self._model.complete(self._request(messages))
+            except HOPELESS:
+                raise
             except ModelError as error:
                 said = f"{type(error).__name__}: {error}"
                 return MissingVerdict(cause="model_error", message=said, usage=spent.usage())
@@ -175,9 +182,11 @@ class Judge:
             A judgement for each record that wants one, in their order.
 
         Raises:
-            ModelError: The judge cannot be reached before the first judgement.
+            ModelError: The judge cannot be reached before the first judgement, or its server does not know it or the
+                key.
             ConfigurationError: The judge cannot be asked at all, or the file cannot be opened.
-            EvaluationStoppedError: The file cannot be written any more.
+            EvaluationStoppedError: The file cannot be written any more, or the judge could not be asked sixteen times
+                in a row.
         """
         if concurrency < 1:
             raise ConfigurationError(f"concurrency must be at least 1, not {concurrency}.")
@@ -206,11 +215,15 @@ class Judge:
         waiting = deque(groups.items())
         found: dict[str, Judgement] = {}
         ends: list[Exception] = []
+        failed = 0  # in a row
 
         async def work() -> None:
+            nonlocal failed
             while waiting:
                 content, cases = waiting.popleft()
                 result = await self.judge(cases[0].record.sample, cases[0].prediction)
+                unasked = isinstance(result, MissingVerdict) and result.cause == "model_error"
+                failed = failed + 1 if unasked else 0
                 lines = [self._judgement(case, result) for case in cases]
                 if file is not None:
                     await anyio.to_thread.run_sync(file.append, lines)
@@ -218,6 +231,11 @@ class Judge:
                 if on_judgement is not None:
                     for line in lines:
                         on_judgement(line)
+                if isinstance(result, MissingVerdict) and failed >= _FAILURES:
+                    raise EvaluationStoppedError(
+                        f"{self.name} cannot judge: it could not be asked {failed} times in a row: {result.message}",
+                        hint="Verdicts that are there are kept. Mend the judge's server; the same call then goes on.",
+                    )
 
         async def worker(scope: anyio.CancelScope) -> None:
             try:

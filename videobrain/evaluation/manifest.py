@@ -46,8 +46,9 @@ _OPERATIONAL = frozenset(
 )
 """Settings that say how a machine works, not what it answers. A setting that is not named here counts as one that
 answers depend on: asking again is the smaller harm."""
-_SEEN = ("key", "video", "question", "task", "options", "clip", "subtitles", "subtitles_start_seconds")
-"""Fields of a sample that its answer depends on. The truth may be corrected without asking again."""
+_SEEN = ("key", "question", "task", "options", "clip", "subtitles_start_seconds")
+"""Fields of a sample that its answer depends on, beside its video and whether it has subtitles: where those lie is no
+part of it. The truth may be corrected without asking again."""
 _NAMES = {"benchmark": "the benchmark", "split": "the split", "model": "the model", "strategy": "the strategy"}
 
 
@@ -141,7 +142,9 @@ def content_key(sample: Sample, *, benchmark: str, model: str, strategy: str, se
         strategy: Name of the strategy.
         settings: Digest of the settings.
     """
-    return digest([sample.model_dump(mode="json", include=set(_SEEN)), benchmark, model, strategy, settings])[:32]
+    seen = sample.model_dump(mode="json", include=set(_SEEN))
+    seen |= {"video": sample.video_name, "subtitles": sample.subtitles is not None}
+    return digest([seen, benchmark, model, strategy, settings])[:32]
 
 
 def key_of(record: Record) -> str:

@@ -72,9 +72,16 @@ def merge_runs(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
 
 def _write(sources: Sequence[Path], aside: Path, merged: Manifest) -> Manifest:
     origin: dict[str, tuple[int, bool]] = {}  # which run's record of a key counts, and whether it is an answer
+    asked: dict[str, tuple[str, Path]] = {}
     for number, source in enumerate(sources):
         for record in iterate_results(source):
             key, answered = key_of(record), record.error is None
+            first, where = asked.setdefault(record.sample.key, (key, source))
+            if first != key:
+                raise InputError(
+                    f"{source} and {where} asked {record.sample.key!r} about another video or in other words.",
+                    hint="Continue one of them with the present files of the benchmark, and merge again.",
+                )
             if key not in origin or (answered and not origin[key][1]):
                 origin[key] = number, answered
 
@@ -85,8 +92,8 @@ def _write(sources: Sequence[Path], aside: Path, merged: Manifest) -> Manifest:
                 if origin.get(key, (-1, False)) != (number, record.error is None):
                     continue
                 del origin[key]
-                if record.trace is not None:
-                    _copy_trace(source, aside, record.trace)
+                for trace in filter(None, (record.trace, record.evidence_trace)):
+                    _copy_trace(source, aside, trace)
                 yield record
 
     merged = merged.model_copy(update={"questions": max(merged.questions, len(origin))})

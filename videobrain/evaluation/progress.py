@@ -24,6 +24,8 @@ class Progress:
     """Finished ones, those of earlier starts included."""
     earlier: int
     """Those that earlier starts finished."""
+    superseded: int = 0
+    """Answers of earlier starts that do not count any more, since their questions read otherwise."""
     correct: int
     scored: int
     """Finished ones that accuracy is taken over."""
@@ -75,6 +77,7 @@ class Tally:
     missing_videos: int = 0
     missing_questions: int = 0
     to_judge: int = 0
+    superseded: int = 0
     clock: Callable[[], float] = time.monotonic
     _counts: Counter[str] = field(default_factory=Counter)
     _began: float | None = None
@@ -90,9 +93,14 @@ class Tally:
         kind = outcome(record, verdicts={} if verdict is None else {record.sample.key: verdict})
         self._counts["done"] += 1
         self._counts["earlier"] += earlier
-        if kind is not None and has_truth(record.sample):
-            self._counts["scored"] += 1
-            self._counts["correct"] += kind == "correct"
+        if has_truth(record.sample):
+            graded = kind in ("correct", "incorrect")
+            if record.sample.task == "open" and not graded:
+                self._counts["unjudged" if kind is None else "failed"] += 1
+            elif kind is not None:
+                self._counts["scored"] += 1
+                self._counts["correct"] += kind == "correct"
+                self._counts["graded"] += record.sample.task == "open"
         if kind == "error":
             self._counts["errors"] += 1
         else:
@@ -105,6 +113,7 @@ class Tally:
             self._counts["missing_verdicts"] += 1
         else:
             self._counts["scored"] += 1
+            self._counts["graded"] += 1
             self._counts["correct"] += judgement.verdict.correct
 
     def start(self) -> None:
@@ -113,12 +122,16 @@ class Tally:
 
     def progress(self, concurrency: int) -> Progress:
         """This moment."""
+        counts = {name: self._counts[name] for name in _COUNTED}
+        if self._counts["graded"] or not self._counts["unjudged"]:  # see `metrics.scored`
+            counts["scored"] += self._counts["failed"]
         return Progress(
             questions=self.questions,
             missing_videos=self.missing_videos,
             missing_questions=self.missing_questions,
             concurrency=concurrency,
             to_judge=self.to_judge,
+            superseded=self.superseded,
             seconds=0.0 if self._began is None else self.clock() - self._began,
-            **{name: self._counts[name] for name in _COUNTED},
+            **counts,
         )

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import anyio
 
-from videobrain.errors import ConfigurationError, EvaluationStoppedError, WorkerDiedError
+from videobrain.errors import ConfigurationError, EvaluationStoppedError, ModelError, WorkerDiedError
 from videobrain.evaluation.asking import failed_record
 from videobrain.evaluation.concurrency import AdaptiveLimit
 from videobrain.evaluation.executor import About, Concurrency, Line, Posed, Ready, limit_for
@@ -192,11 +192,20 @@ class _Worker:
         self._listening = asyncio.create_task(self._listen(self._actor, ready.limit))
 
     async def alive(self) -> None:
-        """Make sure that there is a process, a new one where the last one died. Raises as `start`."""
+        """Make sure that there is a process, a new one where the last one died.
+
+        Raises:
+            _GoneError: There is none, and a new one cannot be had or reaches no model.
+            ConfigurationError: A new one would give other answers.
+        """
         async with self._starting:
             if self._actor is not None or self._ready is None:
                 return
-            manifest = await self.start()
+            try:
+                manifest = await self.start()
+            except ModelError as error:  # such as a GPU that its last process still holds: the others go on
+                await self._end()
+                raise _GoneError(f"{type(error).__name__}: {error.message}") from error
             _check_same(self._ready.manifest, manifest)
             self.take_up(self._ready)
 
@@ -222,7 +231,7 @@ class _Worker:
         if isinstance(told, Refusal):
             raise told.error()
         _hear(told.news, ready.limit)
-        return Line(Record.model_validate_json(told.record), told.trace)
+        return Line(Record.model_validate_json(told.record), told.trace, told.evidence)
 
     async def close(self) -> None:
         """Let the process free what it holds, and end it."""

@@ -61,6 +61,7 @@ class Told(NamedTuple):
 
     record: str
     trace: bytes | None
+    evidence: bytes | None
     news: News
 
 
@@ -109,7 +110,7 @@ class Worker:
             )
         except HOPELESS as error:
             return _refusal(error)
-        return Told(line.record.model_dump_json(), line.trace, self._ears.news())
+        return Told(line.record.model_dump_json(), line.trace, line.evidence, self._ears.news())
 
     async def news(self) -> News:
         """What is heard of the server, as soon as there is something."""

@@ -54,6 +54,8 @@ class Record(BaseModel):
     warnings: tuple[str, ...] = ()
     trace: str | None = None
     """The trace of the run that answered, as a path within the run's directory."""
+    evidence_trace: str | None = None
+    """That of the second run, which was asked for the evidence, where there was one."""
 
     @model_validator(mode="after")
     def _either_said_something_or_failed(self) -> Record:

@@ -3,15 +3,17 @@
 run.json         what was asked of whom, and how (`Manifest`)
 results.jsonl    one `Record` a line, in the order in which they were finished
 verdicts.jsonl   what judges made of answers in words (`verdict_file`)
-traces/          the trace of each question, under the key of its answer
+superseded.jsonl records of questions that were asked anew since they read otherwise; only where there are some
+traces/          the trace of each question, under the key of its answer, and of the run for its evidence
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +29,10 @@ from videobrain.evaluation.record import Record
 from videobrain.evaluation.sample import Sample
 from videobrain.files import ASIDE, clear_asides, whole_file
 
+_LOGGER = logging.getLogger(__name__)
+
 MANIFEST_FILE, RESULTS_FILE, TRACES = "run.json", "results.jsonl", "traces"
+SUPERSEDED_FILE = "superseded.jsonl"
 _LOCK = ".lock"
 
 
@@ -77,6 +82,7 @@ class RunDirectory:
     Attributes:
         path: The directory.
         manifest: What the run is.
+        superseded: How many records were moved to ``superseded.jsonl`` at this start.
 
     Args:
         path: The directory; it is made where it is missing.
@@ -86,6 +92,7 @@ class RunDirectory:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self.superseded = 0
         # Entered in a thread and left in another: the lock must not belong to either.
         self._lock = filelock.FileLock(path / _LOCK, timeout=0, thread_local=False)
         # A task that is cancelled leaves its thread writing: closing waits for it.
@@ -129,8 +136,9 @@ class RunDirectory:
     def begun(self, wanted: Mapping[str, Sample], *, retry_errors: bool) -> set[str]:
         """Keys of the answers that are there and not asked for again. What does not hold any more is taken out.
 
-        Those are a second record of one key, a record whose question now reads otherwise, and errors where they are to
-        be asked again. Where only the truth or a slice of a question was corrected, the record gets the new one.
+        Those are a second record of one key, and errors where they are to be asked again. A record whose question now
+        reads otherwise is moved to ``superseded.jsonl``. Where only the truth or a slice of a question was corrected,
+        the record gets the new one.
 
         Args:
             wanted: The samples of this start by the keys of their answers.
@@ -145,29 +153,42 @@ class RunDirectory:
         if state.changed:
             again = _Settling(state.wanted, state.samples, retry_errors)
             with self._busy, _stopped_where_it_cannot_be_written(self.path):
+                self._put_aside(state)
                 self._results.rewrite(again.kept(self._results.read()))
         return done
+
+    def _put_aside(self, state: _Settling) -> None:
+        """Keep the records that are about to be taken out since their questions read otherwise."""
+        stale = [record for record in self._results.read() if state.is_stale(record)]
+        self.superseded = len(stale)
+        if stale:
+            with closing(JsonLines(self.path / SUPERSEDED_FILE, Record)) as kept:
+                kept.open()
+                for record in stale:
+                    kept.append(record)
 
     def records(self) -> Iterator[Record]:
         """Everything that is there, one record in memory at a time."""
         return self._results.read()
 
-    def write(self, record: Record, trace: bytes | None) -> Record:
+    def write(self, record: Record, trace: bytes | None, evidence: bytes | None = None) -> Record:
         """Write a finished question, first its trace; returns the record as it was written.
 
         Args:
             record: The question.
             trace: What is to stand in the file of its trace (`Trace.dump`).
+            evidence: The same of the run for its evidence.
 
         Raises:
             EvaluationStoppedError: It cannot be written.
         """
         with self._busy, _stopped_where_it_cannot_be_written(self.path):
-            if trace is not None:
-                name = f"{TRACES}/{key_of(record)}.jsonl"
-                with whole_file(self.path / name) as file:
-                    file.write(trace)
-                record = record.model_copy(update={"trace": name})
+            for field, suffix, dumped in (("trace", "", trace), ("evidence_trace", ".evidence", evidence)):
+                if dumped is not None:
+                    name = f"{TRACES}/{key_of(record)}{suffix}.jsonl"
+                    with whole_file(self.path / name) as file:
+                        file.write(dumped)
+                    record = record.model_copy(update={field: name})
             self._results.append(record)
         return record
 
@@ -193,6 +214,9 @@ class RunDirectory:
             raise ConfigurationError(
                 f"{self.path} holds another run: {'; '.join(different)}.", hint="Name another directory for this one."
             )
+        before = {name: old.versions.get(name) for name in new.versions}
+        if before != new.versions:
+            _LOGGER.warning("%s was begun with %s and goes on with %s", self.path, before, new.versions)
         return old.model_copy(update={"shard": new.shard, "questions": new.questions})
 
 
@@ -206,14 +230,17 @@ class _Settling:
         self._retry_errors = retry_errors
         self._seen: set[str] = set()
 
+    def is_stale(self, record: Record) -> bool:
+        """Whether a question that is wanted read otherwise when this was its answer."""
+        return record.sample.key in self.samples and key_of(record) not in self.wanted
+
     def kept(self, records: Iterator[Record]) -> Iterator[Record]:
         """The records that stay, with the present truth."""
         for record in records:
             key = key_of(record)
             sample = self.wanted.get(key)
-            stale = sample is None and record.sample.key in self.samples
             again = self._retry_errors and sample is not None and record.error is not None
-            if stale or again or key in self._seen:
+            if self.is_stale(record) or again or key in self._seen:
                 self.changed = True
                 continue
             self._seen.add(key)

@@ -8,14 +8,16 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Literal
 
+import anyio
 import anyio.to_thread
 
 from videobrain.brain import VideoBrain
 from videobrain.errors import ConfigurationError, InputError
-from videobrain.evaluation.batch import Batch, named
+from videobrain.evaluation.batch import Batch
 from videobrain.evaluation.benchmarks import LoadedBenchmark
 from videobrain.evaluation.executor import About, Concurrency, Executor, LocalExecutor
 from videobrain.evaluation.judge import Judge
+from videobrain.evaluation.judging import named
 from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.ray_executor import RayExecutor
 from videobrain.evaluation.ray_session import RayCluster
@@ -98,7 +100,7 @@ async def evaluate(
                 update={"shard": str(part) if part else None, "questions": len(samples)}
             )
             run = RunDirectory(Path(out), manifest)
-            written.push_async_callback(anyio.to_thread.run_sync, run.close)
+            written.push_async_callback(_close, run)
             await anyio.to_thread.run_sync(run.__enter__)
             batch = Batch(
                 benchmark,
@@ -120,6 +122,11 @@ async def evaluate(
             missing_questions=batch.tally.missing_questions,
         )
     )
+
+
+async def _close(run: RunDirectory) -> None:
+    with anyio.CancelScope(shield=True):  # also when the call is cancelled: others may write here then
+        await anyio.to_thread.run_sync(run.close)
 
 
 def _place(
@@ -149,6 +156,6 @@ def _chosen(benchmark: LoadedBenchmark, limit: int | None, shard: Shard | None) 
         )
     by_video: dict[str, list[Sample]] = {}
     for sample in playable:
-        if shard is None or shard.holds(sample.video):
+        if shard is None or shard.holds(sample.video_name):
             by_video.setdefault(sample.video, []).append(sample)
     return [sample for samples in by_video.values() for sample in samples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from string import ascii_uppercase
 from typing import Literal
 
@@ -54,6 +55,11 @@ class Sample(BaseModel):
         if self.correct_option is not None and not 0 <= self.correct_option < len(self.options or ()):
             raise ValueError(f"option {self.correct_option} is none of the {len(self.options or ())} options")
         return self
+
+    @property
+    def video_name(self) -> str:
+        """Name of the video without its folder and its suffix, which are another matter on another machine."""
+        return PurePosixPath(self.video).stem
 
     @property
     def letter(self) -> str | None:

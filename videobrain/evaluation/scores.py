@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from videobrain.evaluation.asking import WITHOUT_SUBTITLES
-from videobrain.evaluation.metrics import Accuracy, Judged, accuracy, accuracy_by_slice, judged
+from videobrain.evaluation.metrics import (
+    Accuracy,
+    Grounding,
+    Judged,
+    accuracy,
+    accuracy_by_slice,
+    cgbench,
+    grounding,
+    judged,
+    macro_accuracy,
+    nextgqa,
+    qvhighlights,
+)
+from videobrain.evaluation.record import Record
 from videobrain.evaluation.results import read_manifest, read_results
 from videobrain.evaluation.scoring import scores_by_key, wants_judge
 from videobrain.evaluation.verdict_file import read_judgements
+
+_OWN: Mapping[str, Callable[[Sequence[Record]], dict[str, float]]] = {
+    "nextgqa": nextgqa,
+    "cgbench": cgbench,
+    "qvhighlights": qvhighlights,
+}
 
 
 class Scores(BaseModel):
@@ -32,6 +52,10 @@ class Scores(BaseModel):
     """Over all finished questions."""
     slices: dict[str, dict[str, Accuracy]]
     """The same by every slice that the benchmark names, and by duration."""
+    grounding: Grounding | None = None
+    """How well spans fit; None where none are asked for and none were given."""
+    own: dict[str, float] = {}
+    """The figures that the benchmark's authors report beside accuracy, in percent and under their names."""
     judged: Judged | None = None
     """What a judge found, and how many verdicts are missing; None where no answer wants a judge."""
     without_subtitles: int = 0
@@ -66,6 +90,9 @@ def score_run(
     records = read_results(directory)
     judgements = read_judgements(directory)
     verdicts = scores_by_key(records, judgements, judge=judge, rubric=rubric)
+    total = accuracy(records, verdicts=verdicts)
+    slices = accuracy_by_slice(records, verdicts=verdicts)
+    localised = [record for record in records if record.sample.spans] if any(map(_has_spans, records)) else []
     wanting = [record for record in records if wants_judge(record)]
     return Scores(
         run=str(Path(directory)),
@@ -75,13 +102,28 @@ def score_run(
         strategy=manifest.strategy,
         shard=manifest.shard,
         questions=manifest.questions,
-        total=accuracy(records, verdicts=verdicts),
-        slices=accuracy_by_slice(records, verdicts=verdicts),
+        total=total,
+        slices=slices,
+        grounding=grounding(localised, verdicts=verdicts),
+        own=_own(manifest.benchmark, localised, slices),
         judged=judged(wanting, judgements, judge=judge, rubric=rubric) if wanting else None,
         without_subtitles=sum(any(map(_is_about_subtitles, record.warnings)) for record in records),
         missing_videos=missing_videos,
         missing_questions=missing_questions,
     )
+
+
+def _has_spans(record: Record) -> bool:
+    """Whether spans are what is asked for, or were given beside the answer."""
+    asked = record.sample.task in ("grounding", "highlights")
+    return asked or (record.prediction is not None and bool(record.prediction.spans))
+
+
+def _own(benchmark: str, localised: Sequence[Record], slices: Mapping[str, Mapping[str, Accuracy]]) -> dict[str, float]:
+    if benchmark in _OWN and localised:
+        return _OWN[benchmark](localised)
+    mean = macro_accuracy(slices.get("type", {})) if benchmark == "mlvu" else None
+    return {} if mean is None else {"M-Avg": 100 * mean}
 
 
 def _is_about_subtitles(warning: str) -> bool:

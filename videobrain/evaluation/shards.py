@@ -32,5 +32,5 @@ class Shard(NamedTuple):
         return f"{self.number}/{self.parts}"
 
     def holds(self, video: str) -> bool:
-        """Whether a video belongs to this part. Its name alone decides, so that all machines agree."""
+        """Whether a video belongs to this part. Its name alone (`Sample.video_name`) decides: all machines agree."""
         return int.from_bytes(sha256(video.encode("utf-8", "replace")).digest()[:8]) % self.parts == self.number - 1

@@ -17,6 +17,7 @@ from rich.text import Text
 from videobrain.evaluation.benchmarks import BenchmarkRow, LoadedBenchmark
 from videobrain.evaluation.metrics import Accuracy, percent
 from videobrain.evaluation.progress import Progress
+from videobrain.evaluation.results import SUPERSEDED_FILE
 from videobrain.evaluation.scores import Scores
 from videobrain.report.words import counted
 
@@ -73,6 +74,10 @@ class EvaluationDisplay:
         first, self.progress = self.progress is None, progress
         if first and progress.earlier:
             self._console.print(Text(f"{counted(progress.earlier, 'question')} finished earlier."), soft_wrap=True)
+        if first and progress.superseded:
+            answers = counted(progress.superseded, "answer")
+            said = f"{answers} put aside in {SUPERSEDED_FILE}: the questions read otherwise now, and are asked again."
+            self._console.print(Text(said, "yellow"), soft_wrap=True)
         if self._live is None and self._clock() - self._told_at >= _LINE_SECONDS:
             self._told_at = self._clock()
             self._console.print(Text(words_of(progress)), soft_wrap=True)
@@ -177,6 +182,13 @@ def _cells(part: Accuracy) -> list[str]:
 def _remarks(scores: Scores) -> list[str]:
     cost = scores.total.efficiency
     remarks = []
+    if scores.grounding is not None:
+        fit = scores.grounding
+        recall = ", ".join(f"{name} {share}" for name, share in fit.recall.items() if name.startswith("R1"))
+        remarks.append(f"Spans of {counted(fit.questions, 'question')}: mIoU {fit.miou}, {recall}.")
+    if scores.own:
+        figures = ", ".join(f"{name} {value:.1f}" for name, value in scores.own.items() if "@0." not in name)
+        remarks.append(f"As the authors of {scores.benchmark} report it: {figures}.")
     judge, without = scores.judged, scores.total.unscored - scores.total.missing_verdicts
     if without:
         remarks.append(f"{counted(without, 'question')} without a known truth, left out of the accuracy.")

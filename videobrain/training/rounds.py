@@ -14,11 +14,11 @@ import anyio.to_thread
 from videobrain.agent import Strategy, VideoBrainStrategy
 from videobrain.brain import VideoBrain
 from videobrain.errors import InputError
-from videobrain.evaluation.batch import named
 from videobrain.evaluation.benchmarks import LoadedBenchmark
 from videobrain.evaluation.benchmarks.plain import PLAIN
 from videobrain.evaluation.executor import Concurrency
 from videobrain.evaluation.judge import Judge
+from videobrain.evaluation.judging import named
 from videobrain.evaluation.metrics import outcome
 from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.record import Record

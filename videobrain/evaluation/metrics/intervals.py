@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,38 +52,46 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def clustered(values: Sequence[float], clusters: Sequence[str]) -> Interval:
+def clustered(
+    values: Sequence[float], clusters: Sequence[str], *, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Interval:
     """Mean and its 95 % interval by a bootstrap of whole clusters: questions on one video are not independent.
 
     10,000 times as many clusters as there are are drawn with replacement; the interval goes from the 2.5th to the
-    97.5th percentile of their means. Where all values are equal the interval has no width, though more videos could
-    still show another. With fewer than about ten clusters it is too narrow. The same values give the same interval.
+    97.5th percentile of their means. Where the clusters do not differ, being one or having equal means, drawing them
+    shows nothing, and the interval is Wilson's for as many answers as there are clusters. With fewer than about ten
+    clusters it is too narrow. The same values give the same interval.
 
     Args:
         values: At least one.
         clusters: Of each value the name of its cluster, such as its video.
+        bounds: The least and the largest that a value can be.
+
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, Journal of the American
+    Statistical Association 22 (1927), 209-212.
     """
     sums, counts = _clusters(values, clusters)
-    low, high = _percentiles(sums, counts)
-    return Interval(float(np.mean(np.asarray(values, dtype=float))), low, high)
+    mean = float(np.mean(np.asarray(values, dtype=float)))
+    return Interval(mean, *_percentiles(sums, counts, mean, bounds))
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[str]) -> Difference:
     """Mean of ``ours - theirs`` over the same questions, its 95 % interval, and whether chance explains it.
 
-    The interval is that of `clustered`. The p-value is that of a two-sided permutation test that swaps the two runs
-    within whole clusters: all swaps up to 13 clusters, 10,000 drawn ones beyond. Unlike the interval it stays honest
-    with few videos: three of them never give less than 0.25.
+    The interval is that of `clustered`; where no question differs it has no width. The p-value is that of a two-sided
+    permutation test that swaps the two runs within whole clusters: all swaps up to 13 clusters, 10,000 drawn ones
+    beyond. Unlike the interval it stays honest with few videos: three of them never give less than 0.25.
 
     Args:
-        ours: Scores of the one run, at least one.
+        ours: Scores of the one run, at least one, from 0 to 1.
         theirs: Scores of the other, question by question.
         clusters: Of each question the name of its cluster, such as its video.
     """
     differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
     sums, counts = _clusters(differences, clusters)
-    low, high = _percentiles(sums, counts)
-    return Difference(float(np.mean(differences)), low, high, _swapped(sums), len(differences))
+    mean = float(np.mean(differences))
+    low, high = _percentiles(sums, counts, mean, (-1.0, 1.0)) if differences.any() else (0.0, 0.0)
+    return Difference(mean, low, high, _swapped(sums), len(differences))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -111,7 +121,11 @@ def _clusters(values: Sequence[float] | Floats, clusters: Sequence[str]) -> tupl
     return sums, np.bincount(members)
 
 
-def _percentiles(sums: Floats, counts: NDArray[np.intp]) -> tuple[float, float]:
+def _percentiles(
+    sums: Floats, counts: NDArray[np.intp], mean: float, bounds: tuple[float, float]
+) -> tuple[float, float]:
+    if np.ptp(sums / counts) < 1e-9:
+        return _wilson(mean, len(counts), *bounds)
     generator = np.random.default_rng(_SEED)
     means = []
     for size in _parts(len(counts)):
@@ -119,6 +133,14 @@ def _percentiles(sums: Floats, counts: NDArray[np.intp]) -> tuple[float, float]:
         means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return float(low), float(high)
+
+
+def _wilson(mean: float, count: int, least: float, largest: float) -> tuple[float, float]:
+    share, z = (mean - least) / (largest - least), NormalDist().inv_cdf(0.975)
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    reach = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    low, high = (least + (largest - least) * min(1.0, max(0.0, end)) for end in (centre - reach, centre + reach))
+    return low, high
 
 
 def _swapped(sums: Floats) -> float:

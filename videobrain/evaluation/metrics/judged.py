@@ -126,6 +126,6 @@ def select_judgements(
         listed = "; ".join(f"judge={name!r}, rubric={by!r}" for name, by in sorted(sources))
         raise ConfigurationError(
             f"There are verdicts of {len(sources)} kinds: {listed}.",
-            hint="Choose one of them, `videobrain eval` by --judge; or keep the lines of one alone in verdicts.jsonl.",
+            hint="Choose one of them: by --judge, `videobrain compare` by --judge and --rubric.",
         )
     return {key: found[content] for key, content in wanted.items() if content in found}

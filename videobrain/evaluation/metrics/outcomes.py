@@ -69,10 +69,17 @@ def scored(records: Sequence[Record], *, verdicts: Verdicts | None = None) -> li
     """The records that count towards accuracy, each with whether it is correct.
 
     Unanswered questions and errors count as not correct, whatever caused them: leaving them out would reward a model
-    that fails on what is hard. Left out are questions without a truth, and answers without a verdict.
+    that fails on what is hard. Left out are questions without a truth, and answers without a verdict. Where no answer
+    in words has one, questions of that kind are left out as a whole: a failed one would stand for all others.
     """
-    outcomes = ((record, outcome(record, verdicts=verdicts)) for record in records if has_truth(record.sample))
-    return [(record, kind == "correct") for record, kind in outcomes if kind is not None]
+    outcomes = [(record, outcome(record, verdicts=verdicts)) for record in records if has_truth(record.sample)]
+    words = {kind for record, kind in outcomes if record.sample.task == "open"}
+    unjudged = None in words and not words & {"correct", "incorrect"}
+    return [
+        (record, kind == "correct")
+        for record, kind in outcomes
+        if kind is not None and not (unjudged and record.sample.task == "open")
+    ]
 
 
 def _graded(right: bool) -> OutcomeKind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,8 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from videobrain.errors import ConfigurationError
 from videobrain.evaluation.metrics import percent
 from videobrain.training.tiny.figures import Evaluation
+from videobrain.training.tiny.stages import write_atomically
 from videobrain.world import COLOURS, HELD_OUT_PAIRS, SHAPES
 from videobrain.world.vocabulary import DIGITS, LETTERS, PATTERNS
+
+FACTS = "training/facts.json"
+"""In a directory that `train_tiny` wrote, and no other."""
 
 
 class StageFacts(BaseModel):
@@ -70,19 +75,54 @@ class Facts(BaseModel):
     stages: tuple[StageFacts, ...]
 
 
-def read_evaluation(path: Path) -> Evaluation:
-    """What `videobrain.training.tiny.evaluate` found.
+def read_facts(directory: Path) -> Facts:
+    """What is known of the training that made a model.
 
     Raises:
-        ConfigurationError: The file cannot be read, or holds something else.
+        ConfigurationError: The directory is of something else.
     """
-    hint = "Name the results.json that python -m videobrain.training.tiny.evaluate writes."
     try:
-        return Evaluation.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}.", hint=hint) from error
-    except ValidationError as error:
-        raise ConfigurationError(f"{path} holds no evaluation of this version.", hint=hint) from error
+        return Facts.model_validate_json((directory / FACTS).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ConfigurationError(
+            f"{directory} has no card to write: its {FACTS} is missing or of another version.",
+            hint="Name a directory that videobrain train tiny made.",
+        ) from error
+
+
+def write_card(directory: Path, evaluation: Evaluation | None = None) -> Path:
+    """Write the card of a model that `train_tiny` made.
+
+    Args:
+        directory: Of the model.
+        evaluation: What was measured; None where nothing was.
+
+    Returns:
+        The card's file.
+
+    Raises:
+        ConfigurationError: The directory is of something else, or the evaluation is of other weights.
+        OSError: The card cannot be written.
+    """
+    facts = read_facts(directory)
+    ours = weights_digest(directory)
+    if evaluation is not None and evaluation.weights != ours:
+        other = evaluation.weights or "unknown ones"
+        raise ConfigurationError(f"The figures are of other weights, {other}; those in {directory} are {ours}.")
+    text = model_card(facts, evaluation)
+    return write_atomically(directory / "README.md", lambda path: path.write_text(text, "utf-8"))
+
+
+def weights_digest(directory: Path) -> str:
+    """Hash of all that makes a model: everything in its directory but texts for people and logs of its training."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        logged = path.is_relative_to(directory / "training")
+        if path.is_file() and path.suffix != ".md" and not logged:
+            digest.update(path.relative_to(directory).as_posix().encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
 
 
 def model_card(facts: Facts, evaluation: Evaluation | None) -> str:

@@ -32,6 +32,7 @@ from videobrain.installed import installed_version
 from videobrain.models import ChatModel, resolve_model
 from videobrain.models.bundled import BUNDLED, DIRECTORY
 from videobrain.settings import Settings
+from videobrain.training.tiny.card import read_facts, weights_digest, write_card
 from videobrain.training.tiny.figures import Evaluation, Record, agreement, hold_to_bars, parts_of
 from videobrain.training.tiny.stages import write_atomically
 from videobrain.world import WorldQuestion, read_questions, write_dataset
@@ -122,18 +123,6 @@ def fixed_mix(questions: Iterable[WorldQuestion], count: int) -> list[WorldQuest
     return [video[number] for video in videos.values() for number in numbers][:count]
 
 
-def weights_digest(directory: Path) -> str:
-    """Hash of all that makes a model: everything in its directory but texts for people and logs of its training."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        logged = path.is_relative_to(directory / "training")
-        if path.is_file() and path.suffix != ".md" and not logged:
-            digest.update(path.relative_to(directory).as_posix().encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:12]
-
-
 def _held_out(out: Path, count: int, seed: int, duration_seconds: int, log: Log) -> LoadedBenchmark:
     videos = math.ceil(count / _PER_VIDEO)
     folder = out / f"videos-{duration_seconds}"
@@ -149,14 +138,19 @@ def _held_out(out: Path, count: int, seed: int, duration_seconds: int, log: Log)
     return replace(benchmark, samples=tuple(samples[key] for key in keys))
 
 
-def _identity(model: str | ChatModel) -> tuple[str, str]:
-    """Model string, and digest of its files where they are on this machine."""
+def _directory(model: str | ChatModel) -> Path | None:
+    """Of the model's files, where they are on this machine."""
     if not isinstance(model, str):
-        return model.name, ""
+        return None
     kind, _, name = model.partition(":")
     directory = DIRECTORY if model == BUNDLED else Path(name).expanduser()
-    here = kind in (BUNDLED, "local", "vllm") and directory.is_dir()
-    return model, weights_digest(directory) if here else ""
+    return directory if kind in (BUNDLED, "local", "vllm") and directory.is_dir() else None
+
+
+def _identity(model: str | ChatModel) -> tuple[str, str]:
+    """Name of a model, and digest of its files."""
+    directory = _directory(model)
+    return model if isinstance(model, str) else model.name, weights_digest(directory) if directory else ""
 
 
 async def _ask_model(
@@ -243,6 +237,14 @@ class _Progress:
         self._told = new
 
 
+def _carded(model: str) -> Path:
+    directory = _directory(model)
+    if directory is None:
+        raise ConfigurationError(f"{model} is no directory here whose card could be written.")
+    read_facts(directory)
+    return directory
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate, by arguments of the command line."""
     parser = argparse.ArgumentParser(
@@ -257,6 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--duration", type=int, default=600, help="length of each video in seconds")
     parser.add_argument("--concurrency", type=int, help="questions at once; by default 1 in process, 16 on a server")
     parser.add_argument("--compare", metavar="MODEL", help="ask this model too: are its answers the same?")
+    parser.add_argument("--card", action="store_true", help="write the figures into the card in the model's directory")
     given = parser.parse_args(arguments)
 
     def log(line: str) -> None:
@@ -264,6 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.flush()
 
     try:
+        directory = _carded(given.model) if given.card else None  # before an hour has passed
         found = evaluate(
             given.model,
             given.out,
@@ -275,6 +279,8 @@ def main(arguments: list[str] | None = None) -> int:
             compare=given.compare,
             log=log,
         )
+        if directory:
+            write_card(directory, found)
     except VideoBrainError as error:
         log(str(error))
         return 2

@@ -276,7 +276,7 @@ def _lead(ours: Sequence[Record], theirs: Sequence[Record]) -> Interval | None:
     if not both:
         return None
     leads = [float(record.right) - float(others[record.question.key].right) for record in both]
-    return clustered(leads, [record.question.video for record in both])
+    return clustered(leads, [record.question.video for record in both], bounds=(-1.0, 1.0))
 
 
 def _points(lead: Interval) -> str:

@@ -25,10 +25,9 @@ from videobrain.models import ModelProfile
 from videobrain.models.profiles import PROFILE_FILE
 from videobrain.report.words import took
 from videobrain.settings import Settings
-from videobrain.training.tiny.card import Facts, StageFacts, model_card, read_evaluation
+from videobrain.training.tiny.card import FACTS, Facts, StageFacts, write_card
 from videobrain.training.tiny.curves import Curve, draw_curves, read_curve
 from videobrain.training.tiny.encoder import CURVE, Recipe, build_model, encoder_stage, train_encoder
-from videobrain.training.tiny.figures import Evaluation
 from videobrain.training.tiny.model import FRAME_TOKENS, TinyShape, make_tiny_model, parameters, save_tiny_model
 from videobrain.training.tiny.stages import Stage
 from videobrain.training.tiny.tokenizer import MERGE, PATCH_PIXELS, make_tiny_processor
@@ -39,8 +38,6 @@ _log = logging.getLogger(__name__)
 
 VERSION = 9
 """Of all that a stage depends on and no recipe says: data, prompts, oracle, loss. Stages of another are done anew."""
-FACTS = "training/facts.json"
-"""In a directory that `train_tiny` wrote, and no other."""
 _PACKAGES = {
     "torch": "torch",
     "transformers": "transformers",
@@ -116,7 +113,6 @@ def train_tiny(
     cache: str | os.PathLike[str] | None = None,
     seed: int = 0,
     recipe: TinyRecipe = FULL,
-    evaluation: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Path:
     """Train the tiny model and its encoder from nothing, or do what is left of it. Blocking.
@@ -128,7 +124,6 @@ def train_tiny(
         cache: Directory that keeps the stages; by default ``tiny`` in the settings' ``cache_dir``.
         seed: Seed of everything.
         recipe: What is trained.
-        evaluation: What `videobrain.training.tiny.evaluate` found, as JSON, for the model card.
         progress: Told how it goes, some times a minute.
 
     Returns:
@@ -136,15 +131,13 @@ def train_tiny(
 
     Raises:
         MissingDependencyError: A package of the extra ``tiny`` is not installed.
-        ConfigurationError: `out` is something else, another training uses `cache`, or `evaluation` cannot be read
-            or is of other weights.
+        ConfigurationError: `out` is something else, or another training uses `cache`.
         OSError: A directory cannot be written.
     """
     _require_packages()
     out = Path(out).resolve()
     cache = (Settings().cache_dir / "tiny" if cache is None else Path(cache)).resolve()
     _check_places(out, cache)
-    figures = None if evaluation is None else read_evaluation(Path(evaluation))
     tell = progress or (lambda _: None)
     with _locked(cache):
         encoder = replace(recipe.encoder, seed=seed)
@@ -162,12 +155,10 @@ def train_tiny(
             shutil.copytree(encoder_out, aside / "encoder")
             profile = {"profile": tiny_profile().model_dump(exclude_unset=True)}
             _write_json(aside / PROFILE_FILE, json.dumps(profile, indent=2))
-            if figures is not None:
-                _check_weights(figures, Path(str(evaluation)), aside)
             curves = _keep_logs(done, aside / "training")
             facts = _facts(recipe, seed, model, aside, done, curves)
             _write_json(aside / FACTS, facts.model_dump_json(indent=2))
-            (aside / "README.md").write_text(model_card(facts, figures), "utf-8")
+            write_card(aside)
             _check_places(out, cache)  # an hour has passed
     return out
 
@@ -285,18 +276,6 @@ def _remove(*directories: Path) -> None:
 
 def _write_json(path: Path, text: str) -> None:
     path.write_text(f"{text}\n", "utf-8")
-
-
-def _check_weights(evaluation: Evaluation, source: Path, directory: Path) -> None:
-    """Keep figures of another model out of the card."""
-    from videobrain.training.tiny.evaluate import weights_digest
-
-    ours = weights_digest(directory)
-    if evaluation.weights != ours:
-        raise ConfigurationError(
-            f"{source} is of other weights, {evaluation.weights or 'unknown ones'}; these are {ours}.",
-            hint="Evaluate the model that this training writes, or leave the evaluation out.",
-        )
 
 
 def _keep_logs(stages: list[Stage], target: Path) -> list[Curve]:

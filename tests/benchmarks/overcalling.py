@@ -1,0 +1,84 @@
+"""A policy that looks closer where it need not, for a training to mend: lessons for it, by a teacher who does so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from videobrain import Settings
+from videobrain.evaluation.benchmarks import load_benchmark
+from videobrain.models import ChatReply, ChatRequest, ModelCapacity, ModelEvent, ModelProfile
+from videobrain.training.rounds import Asking
+from videobrain.training.sample import TrainingSample, training_samples
+from videobrain.training.tiny.oracle import answer, call, initial_frames, notes, think
+from videobrain.training.tiny.recipe import tiny_profile
+from videobrain.training.trajectories import TRAJECTORIES_FILE, write_trajectories
+from videobrain.world import World, WorldQuestion, write_dataset
+
+DIRECTLY = 4
+"""Every so many questions are answered at once, so that both is tried where answers are drawn by chance."""
+SECONDS = 600
+
+
+class Overcalling:
+    """Knows the truth about questions that the first frames answer, and calls a tool before most of its answers.
+
+    Args:
+        questions: With their videos; no two have the same words.
+    """
+
+    name = "overcalling"
+
+    def __init__(self, questions: Iterable[tuple[World, WorldQuestion]]) -> None:
+        self._asked = {question.question: (world, question) for world, question in questions}
+
+    @property
+    def profile(self) -> ModelProfile:
+        return tiny_profile().model_copy(update={"encoder": None})
+
+    async def capacity(self, *, on_event: Callable[[ModelEvent], None] | None = None) -> ModelCapacity:
+        return ModelCapacity(model=self.name)
+
+    async def complete(
+        self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None
+    ) -> ChatReply:
+        asked, *_ = (message for message in request.messages if message.role == "user")
+        world, question = self._asked[asked.text.partition("\n")[0]]
+        subject = world.subject(question)
+        called = len(request.messages) > 2
+        if not called and list(self._asked).index(question.question) % DIRECTLY:
+            everything = {"start_frame": 0, "end_frame": question.frame_count}
+            if subject:
+                return ChatReply(text=call("Look closer.", "clip_sample", {**everything, "prompt": subject}))
+            return ChatReply(text=call("Look closer.", "uniform_sample", everything))
+        seen = [frame.frame_index for frame in request.messages[-1].frames]
+        if world.answer_from(question, seen) != question.answer:
+            seen = initial_frames(world)
+        noted, conclusion = notes(world, question, seen), world.conclusion(question, question.answer)
+        thinking = think("" if called else subject, noted, conclusion)
+        return ChatReply(text=answer(thinking, question.answer))
+
+    async def aclose(self) -> None:
+        """Holds nothing."""
+
+
+async def write_lessons(place: Path, *, videos: int, seed: int, encoder: Path) -> Path:
+    """Its conversations about as many videos, as far as they are not there yet; the file of trajectories."""
+    folder = place / "world"
+    write_dataset(folder, "train", videos, seed=seed, duration_seconds=SECONDS)
+    worlds = {world.file_name: world for world in (World(seed + n, duration_seconds=SECONDS) for n in range(videos))}
+    lessons: dict[str, tuple[TrainingSample, WorldQuestion]] = {}
+    for sample in training_samples(load_benchmark("world", folder)):
+        if sample.question_class == "Direct":
+            question = WorldQuestion.model_validate(sample.extra["world"])
+            lessons.setdefault(question.question, (sample.of_class("Adaptive"), question))
+    teacher = Overcalling((worlds[question.video], question) for _, question in lessons.values())
+    settings = Settings(offline=True, temperature=0.0, cache_dir=place / "cache")
+    await write_trajectories(
+        [sample for sample, _ in lessons.values()],
+        teacher,
+        place / "taught",
+        per_sample=1,
+        asking=Asking(settings=settings, encoder=str(encoder)),
+    )
+    return place / "taught" / TRAJECTORIES_FILE
