@@ -141,8 +141,8 @@ def test_a_judge_judges_what_has_no_verdict(command: Command) -> None:
     _, err = command("compare", "run", "merged", expect=2)
     assert "--judge and --rubric" in err
     assert "1.000" in command("compare", "run", "merged", "--judge", "openai:strict")[0]
-    with FakeServer([Fault.unauthorized()] * 9, models=["judge"]) as judge:
-        _, err = command(*score[:2], "--judge", "openai:judge", "--judge-base-url", judge.base_url, expect=1)
+    with FakeServer([Fault.unauthorized()], models=["new"]) as judge:
+        _, err = command("score", "run", "--judge", "openai:new", "--judge-base-url", judge.base_url, expect=1)
     assert "cannot judge them: AuthenticationError" in err
 
 

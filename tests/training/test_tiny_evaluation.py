@@ -66,16 +66,16 @@ def answered(question: WorldQuestion, *, right: bool = True, strategy: str = "vi
 @pytest.mark.parametrize(
     ("values", "clusters", "expected"),
     [
-        pytest.param([1, 1, 1], "aab", (1, 1, 1), id="all right"),
-        pytest.param([0, 0], "ab", (0, 0, 0), id="all wrong"),
+        pytest.param([1, 1, 1], "aab", (1, 0.3424, 1), id="all right"),
+        pytest.param([0, 0], "ab", (0, 0, 0.6576), id="all wrong"),
         pytest.param([1, 1, 0, 0], "aabb", (0.5, 0, 1), id="two videos"),
-        pytest.param([1, 0, 1, 0], "aabb", (0.5, 0.5, 0.5), id="two videos that are alike"),
+        pytest.param([1, 0, 1, 0], "aabb", (0.5, 0.0945, 0.9055), id="two videos that are alike"),
         pytest.param([1, 1, 1, 0], "aaab", (0.75, 0, 1), id="videos of different size"),
         pytest.param([1, -1], "ab", (0, -1, 1), id="differences"),
     ],
 )
 def test_intervals(values: Sequence[float], clusters: str, expected: tuple[float, float, float]) -> None:
-    assert clustered(values, list(clusters)) == pytest.approx(expected)
+    assert clustered(values, list(clusters)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_an_interval_is_that_of_a_mean_and_wider_where_questions_hang_together() -> None:
@@ -303,11 +303,10 @@ def test_a_model_that_knows(tmp_path: Path, tiny_random_encoder: Path, monkeypat
     assert parts["blind"]["multiple choice"].ill_formed == 1
     assert parts["blind"]["open-ended"].ill_formed == 0
     verdict = {bar.name: bar.passed for bar in found.bars}
-    assert verdict.pop("right answers of blind") is False  # not even guessed
     assert set(verdict.values()) == {True}
     assert found.agreement is not None
     assert found.agreement.same.value == 1
-    assert "pass  right answers: 100.0 % (100.0 to 100.0); required: at least 90 %" in found.table()
+    assert "pass  right answers: 100.0 % (20.7 to 100.0); required: at least 90 %" in found.table()
     assert Evaluation.model_validate_json((tmp_path / "results.json").read_bytes()) == found
 
 
