@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+
+import anyio
 
 from videobrain import Settings
 from videobrain.evaluation.benchmarks import load_benchmark
@@ -30,7 +33,10 @@ class Overcalling:
     name = "overcalling"
 
     def __init__(self, questions: Iterable[tuple[World, WorldQuestion]]) -> None:
-        self._asked = {question.question: (world, question) for world, question in questions}
+        self._asked = {
+            question.question: (number % DIRECTLY == 0, world, question)
+            for number, (world, question) in enumerate(questions)
+        }
 
     @property
     def profile(self) -> ModelProfile:
@@ -43,10 +49,10 @@ class Overcalling:
         self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None
     ) -> ChatReply:
         asked, *_ = (message for message in request.messages if message.role == "user")
-        world, question = self._asked[asked.text.partition("\n")[0]]
+        directly, world, question = self._asked[asked.text.partition("\n")[0]]
         subject = world.subject(question)
         called = len(request.messages) > 2
-        if not called and list(self._asked).index(question.question) % DIRECTLY:
+        if not called and not directly:
             everything = {"start_frame": 0, "end_frame": question.frame_count}
             if subject:
                 return ChatReply(text=call("Look closer.", "clip_sample", {**everything, "prompt": subject}))
@@ -62,8 +68,8 @@ class Overcalling:
         """Holds nothing."""
 
 
-async def write_lessons(place: Path, *, videos: int, seed: int, encoder: Path) -> Path:
-    """Its conversations about as many videos, as far as they are not there yet; the file of trajectories."""
+def write_lessons(place: Path, *, videos: int, seed: int, encoder: Path) -> Path:
+    """Its conversations about as many videos, as far as they are not there yet; the file of trajectories. Blocks."""
     folder = place / "world"
     write_dataset(folder, "train", videos, seed=seed, duration_seconds=SECONDS)
     worlds = {world.file_name: world for world in (World(seed + n, duration_seconds=SECONDS) for n in range(videos))}
@@ -74,11 +80,7 @@ async def write_lessons(place: Path, *, videos: int, seed: int, encoder: Path) -
             lessons.setdefault(question.question, (sample.of_class("Adaptive"), question))
     teacher = Overcalling((worlds[question.video], question) for _, question in lessons.values())
     settings = Settings(offline=True, temperature=0.0, cache_dir=place / "cache")
-    await write_trajectories(
-        [sample for sample, _ in lessons.values()],
-        teacher,
-        place / "taught",
-        per_sample=1,
-        asking=Asking(settings=settings, encoder=str(encoder)),
-    )
+    samples = [sample for sample, _ in lessons.values()]
+    asking = Asking(settings=settings, encoder=str(encoder))
+    anyio.run(partial(write_trajectories, samples, teacher, place / "taught", per_sample=1, asking=asking))
     return place / "taught" / TRAJECTORIES_FILE

@@ -18,11 +18,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import anyio
 
 from tests.benchmarks.machine import describe
 from tests.benchmarks.overcalling import write_lessons
@@ -80,9 +77,7 @@ def overcalling(given: argparse.Namespace, python: Path) -> Path:
     model: Path = given.out / "overcalling"
     if not model.exists():
         place = given.out / "lessons"
-        lessons = anyio.run(
-            partial(write_lessons, place, videos=LESSONS, seed=690_000 + given.seed, encoder=DIRECTORY / "encoder")
-        )
+        lessons = write_lessons(place, videos=LESSONS, seed=690_000 + given.seed, encoder=DIRECTORY / "encoder")
         videobrain(
             python, "sft", lessons, "--out", place / "training", "--recipe", "cpu", "--model", DIRECTORY,
             "--steps", LESSON_STEPS, "--batch-size", 8, "--learning-rate", 1e-4,

@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from videobrain.brain import VideoBrain
     from videobrain.evaluation.judge import Judge
+    from videobrain.evaluation.progress import Tally
     from videobrain.evaluation.ray_session import RayCluster
     from videobrain.evaluation.scores import Scores
     from videobrain.evaluation.show import EvaluationDisplay
@@ -149,16 +150,16 @@ def score(
 ) -> None:
     """Print the figures of a run again, once its answers in words are judged. Nobody else is asked anything."""
     from videobrain.errors import VideoBrainError
-    from videobrain.evaluation.judging import named
+    from videobrain.evaluation.judging import named, tally_of
     from videobrain.evaluation.scores import score_run
     from videobrain.evaluation.show import EvaluationDisplay
 
     judging = _judging(judge, judge_base_url)
-    display = EvaluationDisplay(quiet=quiet)
+    judges = _judge_of(judging)
     try:
-        if judging is not None:
-            asyncio.run(_judge(run, judging, display))
-        scores = score_run(run, **named(_judge_of(judging)))
+        if judging is not None and judges is not None:
+            asyncio.run(_judge(run, judges, judging, tally_of(run, judges), EvaluationDisplay(quiet=quiet)))
+        scores = score_run(run, **named(judges))
     except VideoBrainError as error:
         _fail(error)
     except KeyboardInterrupt:
@@ -262,24 +263,14 @@ def _judge_of(model: ChatModel | None) -> Judge | None:
     return None if model is None else Judge(model)
 
 
-async def _judge(run: Path, model: ChatModel, display: EvaluationDisplay) -> None:
+async def _judge(run: Path, judge: Judge, model: ChatModel, tally: Tally, display: EvaluationDisplay) -> None:
     """Judge what of a run has no verdict yet."""
-    from videobrain.evaluation.judge import Judge
-    from videobrain.evaluation.judging import judge_run, named
-    from videobrain.evaluation.progress import Tally
-    from videobrain.evaluation.results import read_manifest, read_results
-    from videobrain.evaluation.scoring import scores_by_key
-    from videobrain.evaluation.verdict_file import read_judgements
+    from videobrain.evaluation.judging import judge_run
 
-    tally = Tally(questions=read_manifest(run).questions)
-    records, chosen = read_results(run), named(Judge(model))
-    scores = scores_by_key(records, read_judgements(run), **chosen)
-    for record in records:
-        tally.add(record, scores.get(record.sample.key), earlier=True)
     async with AsyncExitStack() as stack:
         stack.enter_context(display)
         stack.push_async_callback(model.aclose)
-        await judge_run(run, Judge(model), tally, lambda: display(tally.progress(1)))
+        await judge_run(run, judge, tally, lambda: display(tally.progress(1)))
 
 
 def _judged_in_vain(scores: Scores, judging: ChatModel | None) -> bool:

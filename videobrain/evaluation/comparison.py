@@ -18,6 +18,7 @@ from videobrain.evaluation.metrics import (
     clustered,
     grounding,
     holm,
+    localises,
     overlap_of,
     paired,
     scored,
@@ -227,11 +228,7 @@ def _ious(questions: Sequence[PairedQuestion], run: int, taken: Taken) -> list[_
 
 def _localised(question: PairedQuestion) -> bool:
     """Whether spans are what is asked for, or what a run gave beside its answer."""
-    if not question.sample.spans:
-        return False
-    if question.sample.task in ("grounding", "highlights"):
-        return True
-    return any(each is not None and each.prediction is not None and each.prediction.spans for each in question.records)
+    return bool(question.sample.spans) and any(each is not None and localises(each) for each in question.records)
 
 
 def _parts(side: PairedRuns) -> list[_Questions]:
@@ -279,12 +276,11 @@ def _raw(questions: Sequence[PairedQuestion], scores: Sequence[_Score], baseline
     wanted = {question.key for question in questions}
     chosen = [score for score in scores if score.key in wanted]
     interval = _interval(chosen)
-    theirs = {score.key: score.value for score in baseline}
-    both = [score for score in chosen if score.key in theirs]
-    if scores is baseline or not both:
+    if scores is baseline or not chosen:
         return _Raw(interval, None)
-    ours = [score.value for score in both]
-    return _Raw(interval, paired(ours, [theirs[score.key] for score in both], [score.video for score in both]))
+    theirs = {score.key: score.value for score in baseline}
+    ours = [score.value for score in chosen]
+    return _Raw(interval, paired(ours, [theirs[score.key] for score in chosen], [score.video for score in chosen]))
 
 
 def _corrected(rows: Sequence[Sequence[_Raw]]) -> list[tuple[Compared, ...]]:

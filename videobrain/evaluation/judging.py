@@ -11,7 +11,7 @@ import anyio.to_thread
 from videobrain.errors import EvaluationStoppedError, ModelError
 from videobrain.evaluation.judge import Judge
 from videobrain.evaluation.progress import Tally
-from videobrain.evaluation.results import iterate_results
+from videobrain.evaluation.results import iterate_results, read_manifest, read_results
 from videobrain.evaluation.scoring import scores_by_key, wants_judge
 from videobrain.evaluation.verdict import Judgement
 from videobrain.evaluation.verdict_file import read_judgements
@@ -27,6 +27,19 @@ class Chosen(TypedDict):
 def named(judge: Judge | None) -> Chosen:
     """Whose verdicts count."""
     return {"judge": judge.name if judge else None, "rubric": judge.rubric if judge else None}
+
+
+def tally_of(directory: Path, judge: Judge) -> Tally:
+    """Counts of a run that is there, with the verdicts that it has of this judge. Blocks.
+
+    Raises:
+        InputError: It is no run, or it is damaged.
+    """
+    tally, records = Tally(questions=read_manifest(directory).questions), read_results(directory)
+    verdicts = scores_by_key(records, read_judgements(directory), **named(judge))
+    for record in records:
+        tally.add(record, verdicts.get(record.sample.key), earlier=True)
+    return tally
 
 
 async def judge_run(directory: Path, judge: Judge, tally: Tally, report: Callable[[], None]) -> None:

@@ -13,8 +13,9 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -153,19 +154,16 @@ class RunDirectory:
         if state.changed:
             again = _Settling(state.wanted, state.samples, retry_errors)
             with self._busy, _stopped_where_it_cannot_be_written(self.path):
-                self._put_aside(state)
+                if state.stale:
+                    self._put_aside(state)
                 self._results.rewrite(again.kept(self._results.read()))
         return done
 
     def _put_aside(self, state: _Settling) -> None:
         """Keep the records that are about to be taken out since their questions read otherwise."""
-        stale = [record for record in self._results.read() if state.is_stale(record)]
-        self.superseded = len(stale)
-        if stale:
-            with closing(JsonLines(self.path / SUPERSEDED_FILE, Record)) as kept:
-                kept.open()
-                for record in stale:
-                    kept.append(record)
+        aside = JsonLines(self.path / SUPERSEDED_FILE, Record)
+        aside.rewrite(chain(aside.read(), filter(state.is_stale, self._results.read())))
+        self.superseded = state.stale
 
     def records(self) -> Iterator[Record]:
         """Everything that is there, one record in memory at a time."""
@@ -227,6 +225,7 @@ class _Settling:
         self.wanted = wanted
         self.samples = samples
         self.changed = False
+        self.stale = 0
         self._retry_errors = retry_errors
         self._seen: set[str] = set()
 
@@ -240,7 +239,9 @@ class _Settling:
             key = key_of(record)
             sample = self.wanted.get(key)
             again = self._retry_errors and sample is not None and record.error is not None
-            if self.is_stale(record) or again or key in self._seen:
+            stale = self.is_stale(record)
+            self.stale += stale
+            if stale or again or key in self._seen:
                 self.changed = True
                 continue
             self._seen.add(key)

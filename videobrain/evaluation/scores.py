@@ -18,6 +18,7 @@ from videobrain.evaluation.metrics import (
     cgbench,
     grounding,
     judged,
+    localises,
     macro_accuracy,
     nextgqa,
     qvhighlights,
@@ -92,7 +93,7 @@ def score_run(
     verdicts = scores_by_key(records, judgements, judge=judge, rubric=rubric)
     total = accuracy(records, verdicts=verdicts)
     slices = accuracy_by_slice(records, verdicts=verdicts)
-    localised = [record for record in records if record.sample.spans] if any(map(_has_spans, records)) else []
+    localised = [record for record in records if record.sample.spans] if any(map(localises, records)) else []
     wanting = [record for record in records if wants_judge(record)]
     return Scores(
         run=str(Path(directory)),
@@ -111,12 +112,6 @@ def score_run(
         missing_videos=missing_videos,
         missing_questions=missing_questions,
     )
-
-
-def _has_spans(record: Record) -> bool:
-    """Whether spans are what is asked for, or were given beside the answer."""
-    asked = record.sample.task in ("grounding", "highlights")
-    return asked or (record.prediction is not None and bool(record.prediction.spans))
 
 
 def _own(benchmark: str, localised: Sequence[Record], slices: Mapping[str, Mapping[str, Accuracy]]) -> dict[str, float]:

@@ -106,6 +106,12 @@ def overlap_of(record: Record, *, taken: Taken = "first") -> Overlap:
     return best_match(record.prediction.spans[0], record.sample.spans)
 
 
+def localises(record: Record) -> bool:
+    """Whether spans are what is asked for, or were given beside the answer."""
+    asked = record.sample.task in ("grounding", "highlights")
+    return asked or (record.prediction is not None and bool(record.prediction.spans))
+
+
 def has_answer(record: Record) -> bool:
     """Whether the question asks for more than spans."""
     return record.sample.task in ("choice", "open")
