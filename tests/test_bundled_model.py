@@ -88,6 +88,38 @@ async def test_every_strategy_warns(other_video: Path, settings: Settings) -> No
         assert warning.startswith(GUESS)
 
 
+# --- Replies held to the grammar -------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("wanted", "chosen", "held"),
+    [(True, None, True), (True, False, False), (False, None, False), (False, True, True)],
+)
+async def test_a_profile_has_replies_held_to_the_grammar_unless_the_user_chose_otherwise(
+    wanted: bool, chosen: bool | None, held: bool, other_video: Path, settings: Settings
+) -> None:
+    model = ScriptedModel([ANSWER], profile=ModelProfile(constrains=True, constrain_replies=wanted))
+    brain = VideoBrain(model, settings=settings.model_copy(update={"constrain_replies": chosen}))
+    async with brain:
+        answer = await brain.ask(other_video, "Which colour?")
+        assert (await brain.reach()).constrained == held
+    assert (model.requests[0].pattern is not None) == held
+    assert answer.warnings == ()
+
+
+@pytest.mark.anyio
+async def test_replies_that_cannot_be_held_are_a_warning_and_not_a_failure(
+    other_video: Path, settings: Settings
+) -> None:
+    model = ScriptedModel([ANSWER], profile=ModelProfile(constrain_replies=True))
+    async with VideoBrain(model, settings=settings) as brain:
+        (warning,) = (await brain.ask(other_video, "Which colour?")).warnings
+        assert not (await brain.reach()).constrained
+    assert "cannot hold replies to a grammar" in warning
+    assert model.requests[0].pattern is None
+
+
 # --- The encoder -----------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from videobrain.agent.choices import LETTERS
 from videobrain.errors import ConfigurationError
 from videobrain.limits import Limits
 from videobrain.result import Question, SubtitleSource, VideoSource
+from videobrain.text import misfits
 
 _MOST_SPANS = 100
 """More than any benchmark counts; a grammar for replies grows with them."""
@@ -98,7 +99,7 @@ class Asked:
             try:
                 adapter.validate_json(text)
             except ValidationError as error:
-                return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors()[:5])
+                return misfits(error)
             return None
 
         return Output(schema, check, adapter.validate_json)

@@ -16,6 +16,7 @@ import anyio.to_thread
 from videobrain.errors import EncoderUnavailableError, InputError, VideoBrainError, VideoError
 from videobrain.index import FrameEncoder, FrameHit, FrameIndex, IndexStore, Library, OpenClipEncoder, SharedEncoder
 from videobrain.models import ChatModel
+from videobrain.models.profiles import manner_of
 from videobrain.settings import Settings
 from videobrain.tools import SearchFrames, ToolError, ToolRetry
 from videobrain.video import Video, VideoPool
@@ -36,6 +37,8 @@ class Reached(NamedTuple):
     """Its model string, or another name."""
     prompts: str
     """Name of the prompts that it is asked with."""
+    constrained: bool
+    """Its replies are held to the grammar."""
     encoder: str
     """Name of the frame encoder that searches use."""
     servers: int = 1
@@ -96,8 +99,10 @@ class Resources:
         """
         model = await self.model()
         servers = (await model.capacity()).servers
-        prompts = self.settings.prompts or model.profile.prompts
-        return Reached(model.name, prompts, self.encoder(model.profile.encoder).name, servers)
+        profile = model.profile
+        manner = manner_of(profile, self.settings)
+        constrained = manner.constrain_replies and profile.constrains
+        return Reached(model.name, manner.prompts, constrained, self.encoder(profile.encoder).name, servers)
 
     async def load_encoder(self) -> None:
         """Load the frame encoder, which else the first search does.

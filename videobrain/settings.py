@@ -43,8 +43,8 @@ class Settings(BaseSettings):
     """Prompt profile in the place of the model's own, such as ``compact``: to ask a teacher in a student's words."""
     tool_calling: Literal["tags", "native"] = "tags"
     """``tags``: calls stand in the text (works everywhere). ``native``: the server's function calling."""
-    constrain_replies: bool = False
-    """Hold each reply to the grammar while it is generated (vLLM and ``local:``)."""
+    constrain_replies: bool | None = None
+    """Hold each reply to the grammar while it is generated (vLLM and ``local:``); None: as the model's profile says."""
     thinking_characters: int = Field(default=2000, ge=1)
     """Characters of thinking that a constrained reply may have."""
     initial_frames: int = Field(default=16, ge=1)

@@ -252,6 +252,7 @@ def test_names_of_benchmarks() -> None:
         assert benchmark.licence
         assert benchmark.download
         assert benchmark.tasks
+        assert {row.benchmark for row in benchmark.published} <= {benchmark.name}
 
 
 def test_the_page_about_benchmarks_names_each_with_its_splits() -> None:

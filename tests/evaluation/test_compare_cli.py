@@ -46,7 +46,20 @@ def test_the_command_prints_tables(runs: list[str]) -> None:
     assert "+33.3 (" in figures["active"]
     assert figures["blind"].count("16.7 %") == 2  # one is unanswered, and one an error
     assert any(line.startswith("type: colour") for line in lines)
+    assert not any("published" in line for line in lines)
     assert not any(line.endswith("…") for line in lines)  # nothing is cut off where there is no terminal
+
+
+def test_what_others_published_for_the_benchmark_stands_beside_the_runs(tmp_path: Path) -> None:
+    run = [each.model_copy(update={"benchmark": "lvbench"}) for each in records("BBC")]
+    runs = [str(write_run(tmp_path / "mine", run, traces=False))]
+    printed, _ = compared(runs, out=tmp_path / "out")
+    (row,) = (line for line in printed.splitlines() if line.startswith("VideoMind-7B"))
+    assert row.split()[1:4] == ["lvbench", "accuracy", "40.8"]
+    assert "arXiv 2503.13444" in row
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "not measured here" in page
+    assert "VideoMind-7B" in page
 
 
 def test_json_is_one_object(runs: list[str]) -> None:

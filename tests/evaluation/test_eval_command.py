@@ -141,6 +141,14 @@ def test_a_judge_judges_what_has_no_verdict(command: Command) -> None:
     _, err = command("compare", "run", "merged", expect=2)
     assert "--judge and --rubric" in err
     assert "1.000" in command("compare", "run", "merged", "--judge", "openai:strict")[0]
+    (command.home / "rubric.json").write_text(
+        '{"name": "gist", "criteria": [{"name": "close", "description": "It comes near.", "scale": "score"}]}', "utf-8"
+    )
+    with FakeServer(lambda body: '{"reason": "Nearly.", "close": 0.9}', models=["mild"]) as mild:
+        score = ["score", "run", "--judge", "openai:mild", "--judge-base-url", mild.base_url]
+        scores = json.loads(command(*score, "--rubric", "rubric.json", "--json")[0])
+    assert scores["judged"]["score"][0] == pytest.approx(0.9)
+    assert "It comes near." in json.dumps(mild.requests[0])
     with FakeServer([Fault.unauthorized()], models=["new"]) as judge:
         _, err = command("score", "run", "--judge", "openai:new", "--judge-base-url", judge.base_url, expect=1)
     assert "cannot judge them: AuthenticationError" in err
@@ -151,6 +159,14 @@ def test_wrong_usage_and_wrong_input(command: Command) -> None:
     assert "--data and --out" in err
     _, err = command("eval", "plain", "--data", ".", "--out", "run", "--judge-base-url", "http://x", expect=2)
     assert "--judge" in err
+    _, err = command("score", "run", "--rubric", "none.json", expect=2)
+    assert "--judge" in err
+    judged = ("score", "run", "--judge", "openai:x", "--judge-base-url", "http://x/v1", "--rubric")
+    _, err = command(*judged, "none.json", expect=2)
+    assert "The rubric none.json cannot be read" in err
+    (command.home / "wrong.json").write_text('{"name": "gist", "criteria": [{"name": "A b"}]}', "utf-8")
+    _, err = command(*judged, "wrong.json", expect=2)
+    assert "wrong.json holds no rubric: criteria.0.name: String should match" in err
     _, err = command("eval", "nonsense", "--data", ".", "--out", "run", "--model", "openai:x", expect=2)
     assert err.startswith("error: There is no benchmark 'nonsense'.")
     with FakeServer() as server:

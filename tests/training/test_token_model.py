@@ -42,8 +42,13 @@ def engine(tiny_random_model: Path) -> Engine:
 
 
 def model_of(engine: Engine, processor: Any = None, **options: Any) -> TokenModel:
-    profile = ModelProfile().model_copy(update=processor_facts(engine.processor))
-    return TokenModel(processor or engine.processor, name="policy", profile=profile, **options)
+    wanted = ModelProfile(constrains=True, constrain_replies=True)
+    profile = wanted.model_copy(update=processor_facts(engine.processor))
+    model = TokenModel(processor or engine.processor, name="policy", profile=profile, **options)
+    # What a policy says is its own.
+    assert not model.profile.constrains
+    assert not model.profile.constrain_replies
+    return model
 
 
 def saying(engine: Engine, *replies: str, end: bool = True) -> tuple[Samples, list[list[int]]]:

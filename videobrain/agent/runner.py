@@ -39,6 +39,7 @@ from videobrain.errors import DecodeTimeoutError, LimitExceeded, ModelTimeoutErr
 from videobrain.installed import installed_version
 from videobrain.limits import Limits
 from videobrain.models import ChatModel, ChatReply, ChatRequest, Message, ModelEvent, RequestRetried, ToolSchema
+from videobrain.models.profiles import manner_of
 from videobrain.result import Answer, Usage
 from videobrain.settings import Settings
 from videobrain.text import well_formed
@@ -302,13 +303,13 @@ class Run:
         profile = self.model.profile
         if self.settings.tool_calling == "native" and not profile.native_tools:
             self.warn(f"{self.model.name} calls no tools natively; the tagged protocol was used.")
-        constrain = self.settings.constrain_replies and profile.constrains
-        if constrain != self.settings.constrain_replies:
+        wanted = manner_of(profile, self.settings).constrain_replies
+        if wanted and not profile.constrains:
             self.warn(f"{self.model.name} cannot hold replies to a grammar; they were not constrained.")
         config = self._config(
             tools,
             limits=self.limits.model_copy(update={"turns": turns, "frames": plan.frames}),
-            constrain=constrain,
+            constrain=wanted and profile.constrains,
             thinking_characters=self.settings.thinking_characters,
             min_calls=min_calls,
             max_output_tokens=self.settings.max_output_tokens,
@@ -326,7 +327,7 @@ class Run:
 
     def _config(self, tools: Sequence[Tool[Any]], *, subtitle_tokens: int = 0, **planned: Any) -> EpisodeConfig:
         profile = self.model.profile
-        prompts = self.settings.prompts or profile.prompts
+        prompts = manner_of(profile, self.settings).prompts
         subtitles = None
         if self.subtitles is not None:
             beside = subtitle_prompts(prompts)

@@ -7,7 +7,7 @@ import json
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn
 
 import typer
 
@@ -24,6 +24,7 @@ JudgeModel = Annotated[
     str | None, typer.Option("--judge", help="Model that judges answers in words, named as --model is.")
 ]
 JudgeBaseUrl = Annotated[str | None, typer.Option(help="Address of the judge's server. [default: $OPENAI_BASE_URL]")]
+RubricFile = Annotated[Path | None, typer.Option(help="What it judges by, in JSON. [default: right or not]")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
@@ -75,6 +76,7 @@ def evaluate(
     ] = None,
     judge: JudgeModel = None,
     judge_base_url: JudgeBaseUrl = None,
+    rubric: RubricFile = None,
     executor: Annotated[
         str, typer.Option(metavar="local|ray", help="Ask in this process, or on a Ray cluster ($RAY_ADDRESS).")
     ] = "local",
@@ -98,7 +100,7 @@ def evaluate(
         return
     if benchmark is None or data is None or out is None:
         raise typer.BadParameter("give a BENCHMARK with --data and --out, or --list")
-    judging = _judging(judge, judge_base_url)
+    judging = _judging(judge, judge_base_url, rubric)
     if executor not in ("local", "ray"):
         raise typer.BadParameter(f"{executor!r} is neither local nor ray", param_hint="--executor")
     if executor == "local" and (workers is not None or worker_gpus is not None):
@@ -145,6 +147,7 @@ def score(
     run: Annotated[Path, typer.Argument(help="Directory of the run.", metavar="RUN")],
     judge: JudgeModel = None,
     judge_base_url: JudgeBaseUrl = None,
+    rubric: RubricFile = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -154,12 +157,11 @@ def score(
     from videobrain.evaluation.scores import score_run
     from videobrain.evaluation.show import EvaluationDisplay
 
-    judging = _judging(judge, judge_base_url)
-    judges = _judge_of(judging)
+    judging = _judging(judge, judge_base_url, rubric)
     try:
-        if judging is not None and judges is not None:
-            asyncio.run(_judge(run, judges, judging, tally_of(run, judges), EvaluationDisplay(quiet=quiet)))
-        scores = score_run(run, **named(judges))
+        if judging is not None:
+            asyncio.run(_judge(run, judging, tally_of(run, judging.judge), EvaluationDisplay(quiet=quiet)))
+        scores = score_run(run, **named(judging.judge if judging else None))
     except VideoBrainError as error:
         _fail(error)
     except KeyboardInterrupt:
@@ -209,7 +211,7 @@ def _run(
     *,
     split: str | None,
     videos: Path | None,
-    judging: ChatModel | None,
+    judging: _Judging | None,
     quiet: bool,
     **how: Any,
 ) -> Scores:
@@ -225,8 +227,9 @@ def _run(
         async with AsyncExitStack() as stack:
             stack.enter_context(display)
             if judging is not None:
-                stack.push_async_callback(judging.aclose)
-            return await evaluate(loaded, brain, out, on_progress=display, judge=_judge_of(judging), **how)
+                stack.push_async_callback(judging.model.aclose)
+            judge = judging.judge if judging else None
+            return await evaluate(loaded, brain, out, on_progress=display, judge=judge, **how)
 
     try:
         loaded = load_benchmark(benchmark, data, split=split, videos=videos)
@@ -241,39 +244,44 @@ def _run(
         raise SystemExit(130) from None
 
 
-def _judging(model: str | None, base_url: str | None) -> ChatModel | None:
-    """The model of ``--judge``."""
+class _Judging(NamedTuple):
+    judge: Judge
+    model: ChatModel
+    """Who judges; closed by who uses it."""
+
+
+def _judging(model: str | None, base_url: str | None, rubric: Path | None) -> _Judging | None:
+    """The judge of ``--judge``."""
     from videobrain.errors import VideoBrainError
+    from videobrain.evaluation.judge import Judge
+    from videobrain.evaluation.rubric import CORRECTNESS, read_rubric
     from videobrain.models import resolve_model
     from videobrain.settings import Settings
 
     if model is None:
-        if base_url is not None:
-            raise typer.BadParameter("it is the address of a --judge, and none is given", param_hint="--judge-base-url")
+        for given, option in ((base_url, "--judge-base-url"), (rubric, "--rubric")):
+            if given is not None:
+                raise typer.BadParameter("it is for a --judge, and none is given", param_hint=option)
         return None
     try:  # asked at temperature 0: what was judged before costs nothing
-        return resolve_model(model, base_url=base_url, settings=Settings(reply_cache=True))
+        judged_by = CORRECTNESS if rubric is None else read_rubric(rubric)
+        judge = resolve_model(model, base_url=base_url, settings=Settings(reply_cache=True))
     except VideoBrainError as error:
         _fail(error)
+    return _Judging(Judge(judge, rubric=judged_by), judge)
 
 
-def _judge_of(model: ChatModel | None) -> Judge | None:
-    from videobrain.evaluation.judge import Judge
-
-    return None if model is None else Judge(model)
-
-
-async def _judge(run: Path, judge: Judge, model: ChatModel, tally: Tally, display: EvaluationDisplay) -> None:
+async def _judge(run: Path, judging: _Judging, tally: Tally, display: EvaluationDisplay) -> None:
     """Judge what of a run has no verdict yet."""
     from videobrain.evaluation.judging import judge_run
 
     async with AsyncExitStack() as stack:
         stack.enter_context(display)
-        stack.push_async_callback(model.aclose)
-        await judge_run(run, judge, tally, lambda: display(tally.progress(1)))
+        stack.push_async_callback(judging.model.aclose)
+        await judge_run(run, judging.judge, tally, lambda: display(tally.progress(1)))
 
 
-def _judged_in_vain(scores: Scores, judging: ChatModel | None) -> bool:
+def _judged_in_vain(scores: Scores, judging: _Judging | None) -> bool:
     """Whether a judge was asked, and not one verdict is there."""
     found = scores.judged
     return judging is not None and found is not None and found.answers > 0 and found.judged == 0

@@ -150,6 +150,8 @@ def show(comparison: Comparison, console: Console) -> None:
             )
     console.print(_figures(comparison))
     console.print(_cost(comparison))
+    if comparison.published:
+        console.print(_published(comparison))
     if comparison.slices:
         console.print(_slices(comparison))
 
@@ -189,6 +191,13 @@ def _cost(comparison: Comparison) -> Table:
             f"{cost.output_tokens:,.0f}",
             f"{cost.seconds:.1f}",
         )
+    return table
+
+
+def _published(comparison: Comparison) -> Table:
+    table = _table("published, not measured here", "benchmark", "metric", "%", "source")
+    for row in comparison.published:
+        table.add_row(row.system, row.benchmark, row.metric, f"{row.percent:.1f}", row.source)
     return table
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from videobrain.evaluation.benchmarks import Published, published_for
 from videobrain.evaluation.metrics import (
     Accuracy,
     Difference,
@@ -113,6 +114,8 @@ class Comparison(BaseModel):
     runs: tuple[RunSummary, ...]
     overall: Part
     slices: tuple[Part, ...]
+    published: tuple[Published, ...] = ()
+    """What others published for these benchmarks as a whole."""
 
 
 class _Score(NamedTuple):
@@ -169,6 +172,7 @@ def compare(runs: Runs, *, taken: Taken = "first", verdicts: Mapping[str, Verdic
         ),
         overall=overall,
         slices=tuple(_figures(parts, right, ious)),
+        published=published_for(dict.fromkeys(question.key.benchmark for question in side.shared)),
     )
 
 

@@ -28,7 +28,7 @@ from videobrain.evaluation.verdict import Judgement, MissingVerdict, Verdict, co
 from videobrain.evaluation.verdict_file import VerdictFile, read_judgements
 from videobrain.models import ChatModel, ChatReply, ChatRequest, Message, TextPart
 from videobrain.result import Usage
-from videobrain.text import well_formed
+from videobrain.text import misfits, well_formed
 
 _FAILURES = 16
 """So many answers in a row that the judge could not be asked about end the judging: each may have cost minutes."""
@@ -360,7 +360,6 @@ def _read(reply: ChatReply, reply_type: type[BaseModel]) -> _Found:
     try:
         said = reply_type.model_validate(value).model_dump(by_alias=True)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors()[:5])
-        raise ValueError(f"it does not fit the schema: {wrong}") from error
+        raise ValueError(f"it does not fit the schema: {misfits(error)}") from error
     reason = said.pop("reason")
     return _Found(reason, {name: float(score) for name, score in said.items()})

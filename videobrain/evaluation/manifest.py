@@ -20,7 +20,8 @@ from videobrain.resources import Reached
 _OPERATIONAL = frozenset(
     {
         "model",
-        "prompts",  # those in use stand beside
+        "prompts",  # what is in use of these two stands beside
+        "constrain_replies",
         "request_timeout_seconds",
         "retries",
         "retry_seconds",
@@ -128,6 +129,7 @@ def settings_of(brain: VideoBrain, reached: Reached) -> dict[str, JsonValue]:
         "tools": {tool.name: digest(tool.spec.model_dump(mode="json"))[:12] for tool in brain.tools},
         "encoder": reached.encoder,
         "prompts": reached.prompts,
+        "constrain_replies": reached.constrained,
         **brain.settings.model_dump(mode="json", exclude=set(_OPERATIONAL)),
     }
 

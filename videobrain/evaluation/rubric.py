@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from videobrain.text import Text
+from videobrain.errors import InputError
+from videobrain.text import Text, misfits
 
 _REASON = "reason"
 _VALUES: dict[str, Any] = {"yes/no": bool, "score": Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]}
@@ -62,6 +65,21 @@ class Rubric(BaseModel):
         """The weighted mean of the criteria's scores."""
         total = sum(criterion.weight for criterion in self.criteria)
         return sum(criterion.weight * scores[criterion.name] for criterion in self.criteria) / total
+
+
+def read_rubric(path: str | os.PathLike[str]) -> Rubric:
+    """A rubric from a JSON file with the fields of `Rubric`. Blocks.
+
+    Raises:
+        InputError: The file cannot be read, or holds no rubric.
+    """
+    try:
+        return Rubric.model_validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"The rubric {path} cannot be read: {error.strerror or error}.") from error
+    except ValidationError as error:
+        hint = 'It must hold {"name": …, "criteria": [{"name": …, "description": …}]}.'
+        raise InputError(f"{path} holds no rubric: {misfits(error, whole='content')}.", hint=hint) from error
 
 
 CORRECTNESS = Rubric(

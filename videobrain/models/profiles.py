@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from videobrain.errors import ConfigurationError
 from videobrain.models.protocol import ModelProfile
+from videobrain.settings import Settings
+from videobrain.text import misfits
 
 DEFAULT_PROFILE = ModelProfile()
 PROFILE_FILE = "videobrain.json"
@@ -59,6 +61,21 @@ class _ModelFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     profile: ModelProfile = DEFAULT_PROFILE
+
+
+class Manner(NamedTuple):
+    """How a model is asked."""
+
+    prompts: str
+    """Name of its prompt profile."""
+    constrain_replies: bool
+    """Replies are to be held to the grammar, where that is possible."""
+
+
+def manner_of(profile: ModelProfile, settings: Settings) -> Manner:
+    """How a model is asked: as the user chose, else as its profile says."""
+    chosen = settings.constrain_replies
+    return Manner(settings.prompts or profile.prompts, profile.constrain_replies if chosen is None else chosen)
 
 
 def profile_for(model: str) -> ModelProfile:
@@ -124,4 +141,4 @@ def _model_type(directory: Path) -> str:
 def _reason(error: OSError | ValidationError) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'content'}: {each['msg']}" for each in error.errors()[:5])
+    return misfits(error, whole="content")

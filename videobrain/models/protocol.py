@@ -33,6 +33,8 @@ class ModelProfile(BaseModel):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     constrains: bool = False
     """The endpoint can hold a reply to a regular expression."""
+    constrain_replies: bool = False
+    """Replies are held to the grammar unless the user chose otherwise: for a model too small to keep to it alone."""
     prompts: str = "default"
     """Name of the prompt profile that the model is asked with."""
     encoder: str | None = None

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, PydanticUserError, TypeAdapter, Validatio
 from pydantic.json_schema import GenerateJsonSchema
 
 from videobrain.errors import ToolDefinitionError
+from videobrain.text import misfits
 from videobrain.tools.context import ToolContext
 from videobrain.tools.spec import RepeatRule, ToolError, ToolResult, ToolRetry, ToolSpec
 
@@ -64,8 +65,7 @@ class Tool(Generic[P]):
         try:
             values = self.arguments.model_validate(arguments)
         except ValidationError as error:
-            lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ToolRetry(f"The arguments of {self.name} cannot be used: {lines}.") from error
+            raise ToolRetry(f"The arguments of {self.name} cannot be used: {misfits(error)}.") from error
         named: dict[str, Any] = {
             field.removeprefix(_FIELD): getattr(values, field) for field in self.arguments.model_fields
         }

@@ -112,7 +112,7 @@ class TokenModel:
         max_model_len: int | None = None,
     ) -> None:
         self._name = name
-        self._profile = profile.model_copy(update={"constrains": False})
+        self._profile = profile.model_copy(update={"constrains": False, "constrain_replies": False})
         self._max_model_len = max_model_len
         self._writer = _Writer(processor, eos_token_ids)
         self._current: ContextVar[TokenRollout] = ContextVar("rollout")

@@ -1,6 +1,6 @@
 """Benchmarks from local directories, as their authors distribute them: questions, truth, and where the videos are."""
 
-from videobrain.evaluation.benchmarks.benchmark import Benchmark, Problem, Split
+from videobrain.evaluation.benchmarks.benchmark import Benchmark, Problem, Published, Split
 from videobrain.evaluation.benchmarks.load import LoadedBenchmark, load_benchmark
 from videobrain.evaluation.benchmarks.longvideobench import read_subtitles
 from videobrain.evaluation.benchmarks.plain import read_plain
@@ -11,6 +11,7 @@ from videobrain.evaluation.benchmarks.registry import (
     default_benchmarks,
     find_benchmark,
     known_benchmarks,
+    published_for,
 )
 from videobrain.evaluation.benchmarks.row import Row, option_number, option_of_text, without_letters
 from videobrain.evaluation.benchmarks.source import Source
@@ -21,6 +22,7 @@ __all__ = [
     "BenchmarkRow",
     "LoadedBenchmark",
     "Problem",
+    "Published",
     "Row",
     "RowError",
     "Source",
@@ -33,6 +35,7 @@ __all__ = [
     "load_benchmark",
     "option_number",
     "option_of_text",
+    "published_for",
     "read_plain",
     "read_subtitles",
     "without_letters",

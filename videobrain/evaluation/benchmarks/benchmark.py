@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from videobrain.evaluation.sample import Sample, Task
 
@@ -26,6 +26,20 @@ class Split:
     the others are where other releases have them."""
     questions: int | None = None
     """How many it has in full, where that is known."""
+
+
+class Published(NamedTuple):
+    """A result that somebody published for a benchmark. It was not measured by videobrain."""
+
+    benchmark: str
+    """Its name."""
+    system: str
+    """What was measured."""
+    metric: str
+    """Such as ``accuracy`` or ``mIoU``."""
+    percent: float
+    source: str
+    """Where it stands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +64,8 @@ class Benchmark:
     """Folders within the directory in which videos are sought, in this order."""
     subtitles: tuple[str, ...] = ()
     """Folders in which subtitles are sought."""
+    published: tuple[Published, ...] = ()
+    """Results of others, which a comparison of runs prints beside its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from videobrain.errors import InputError
 from videobrain.evaluation.benchmarks.benchmark import Benchmark, Split
+from videobrain.evaluation.benchmarks.published import published
 from videobrain.evaluation.benchmarks.reader import RowError, read_json
 from videobrain.evaluation.benchmarks.row import Row
 from videobrain.evaluation.benchmarks.source import Source
@@ -99,4 +100,5 @@ LONGVIDEOBENCH = Benchmark(
     read=_read,
     videos=("videos", "."),
     subtitles=("subtitles", "."),
+    published=published("longvideobench", "accuracy", videomind=(48.8, 56.3), avp=73.4),
 )

@@ -10,6 +10,7 @@ from string import ascii_uppercase
 from videobrain.errors import InputError
 from videobrain.evaluation.benchmarks.benchmark import Benchmark, Split
 from videobrain.evaluation.benchmarks.media import VIDEO_SUFFIXES
+from videobrain.evaluation.benchmarks.published import published
 from videobrain.evaluation.benchmarks.reader import RowError, read_json
 from videobrain.evaluation.benchmarks.row import Row, option_number
 from videobrain.evaluation.benchmarks.source import Source
@@ -114,4 +115,5 @@ LVBENCH = Benchmark(
     ),
     read=_read,
     videos=_VIDEOS,
+    published=published("lvbench", "accuracy", videomind=(35.4, 40.8), avp=74.8),
 )

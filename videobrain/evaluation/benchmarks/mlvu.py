@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from videobrain.evaluation.benchmarks.benchmark import Benchmark, Split
+from videobrain.evaluation.benchmarks.published import published
 from videobrain.evaluation.benchmarks.row import Row, option_of_text
 from videobrain.evaluation.benchmarks.source import Source
 from videobrain.evaluation.sample import Sample
@@ -100,4 +101,5 @@ MLVU = Benchmark(
     ),
     read=_read,
     videos=_TEST_VIDEOS,
+    published=published("mlvu", "M-Avg", videomind=(58.7, 64.4), avp=84.3),
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from videobrain.errors import InputError
 from videobrain.evaluation.benchmarks.benchmark import Benchmark, Split
+from videobrain.evaluation.benchmarks.published import published
 from videobrain.evaluation.benchmarks.reader import RowError
 from videobrain.evaluation.benchmarks.row import Row, option_of_text, span_of
 from videobrain.evaluation.benchmarks.source import Source
@@ -110,4 +111,5 @@ NEXTGQA = Benchmark(
     ),
     read=_read_grounded,
     videos=_VIDEOS,
+    published=published("nextgqa", "Acc@GQA", videomind=(25.2, 28.2)),
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
 from videobrain.errors import ConfigurationError
 from videobrain.evaluation.benchmarks.activitynet_captions import ACTIVITYNET_CAPTIONS
-from videobrain.evaluation.benchmarks.benchmark import Benchmark
+from videobrain.evaluation.benchmarks.benchmark import Benchmark, Published
 from videobrain.evaluation.benchmarks.cgbench import CGBENCH
 from videobrain.evaluation.benchmarks.charades_sta import CHARADES_STA
 from videobrain.evaluation.benchmarks.egoschema import EGOSCHEMA
@@ -68,6 +70,15 @@ def find_benchmark(name: str) -> Benchmark:
     raise ConfigurationError(
         f"There is no benchmark {name!r}.", hint=f"Known benchmarks: {', '.join(known_benchmarks())}."
     )
+
+
+def published_for(names: Iterable[str]) -> tuple[Published, ...]:
+    """What others published for these benchmarks; nothing for one that is not known here."""
+    found: list[Published] = []
+    for name in names:
+        with suppress(ConfigurationError):
+            found += find_benchmark(name).published
+    return tuple(found)
 
 
 class BenchmarkRow(NamedTuple):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from videobrain.evaluation.benchmarks.benchmark import Benchmark, Split
+from videobrain.evaluation.benchmarks.published import published
 from videobrain.evaluation.benchmarks.row import Row, option_number, without_letters
 from videobrain.evaluation.benchmarks.source import Source
 from videobrain.evaluation.sample import Sample
@@ -83,4 +84,5 @@ VIDEOMME = Benchmark(
     read=_read,
     videos=("data", "video", "videos", "."),
     subtitles=("subtitle", "subtitles"),
+    published=published("videomme", "accuracy", videomind=(55.4, 58.2), avp=85.3),
 )

@@ -194,6 +194,7 @@ def tiny_profile() -> ModelProfile:
         image_max_tokens=FRAME_TOKENS,
         image_extra_tokens=2,
         native_tools=False,  # its chat template could, but it has learnt calls in tags alone
+        constrain_replies=True,  # or one multiple-choice answer in ten is none of the options
         prompts="compact",
         encoder="encoder",
         knows="synthetic world",

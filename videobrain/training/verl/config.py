@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from videobrain.errors import ConfigurationError, MissingDependencyError
+from videobrain.text import misfits
 from videobrain.training.verl.cpu import cpu_environment
 from videobrain.training.verl.launch import Launch
 from videobrain.training.verl.overrides import arguments, composed
@@ -260,8 +261,5 @@ def configured(kind: type[C], fields: Mapping[str, Any]) -> C:
     try:
         return kind(**fields)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg'].removeprefix('Value error, ')}"
-            for each in error.errors()
-        )
+        wrong = misfits(error, whole="the whole")
         raise ConfigurationError(f"The training cannot be configured so: {wrong}.") from error
