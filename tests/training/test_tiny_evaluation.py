@@ -212,10 +212,12 @@ def verdicts(questions: Sequence[WorldQuestion], **changes: float) -> dict[str, 
         ({"active": 0.8}, "active questions with a tool call", False),
         ({"ill_formed": 0.005}, "ill-formed replies", True),
         ({"ill_formed": 0.02}, "ill-formed replies", False),
-        ({"blind": 0.17}, "right answers of blind", True),
-        ({"blind": 0.35}, "right answers of blind", False),
-        ({"blind": 0.0}, "right answers of blind", False),
-        ({}, "right answers of blind", None),
+        ({"blind": 0.25}, "right answers of blind, multiple choice", True),
+        ({"blind": 0.5}, "right answers of blind, multiple choice", False),
+        ({"blind": 0.0}, "right answers of blind, multiple choice", False),
+        ({}, "right answers of blind, multiple choice", None),
+        ({"blind": 0.0}, "right answers of blind, open-ended", True),
+        ({"blind": 0.35}, "right answers of blind, open-ended", False),
         ({"same": 0.99}, "same answers as vllm:m", True),
         ({"same": 0.98}, "same answers as vllm:m", False),
         ({}, "same answers as another model", None),
@@ -227,7 +229,7 @@ def test_bars(questions: list[WorldQuestion], changes: dict[str, float], bar: st
 
 def test_nothing_is_passed_that_was_not_measured() -> None:
     bars = hold_to_bars({})
-    assert len(bars) == 8
+    assert len(bars) == 9
     assert {bar.passed for bar in bars} == {None}
 
 

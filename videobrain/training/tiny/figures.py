@@ -217,14 +217,18 @@ def agreement(ours: Sequence[Record], theirs: Sequence[Record]) -> Agreement | N
 def hold_to_bars(records: Mapping[str, Sequence[Record]], compared: Agreement | None = None) -> tuple[Bar, ...]:
     """What is asked of the tiny model, held against the records of each strategy.
 
-    The value that was found decides, not its interval; chance alone is held against the interval.
+    The value that was found decides, not its interval; chance alone is held against the interval. With options a model
+    that sees nothing has to guess. Without, it need not name anything that could be true: then more than chance alone
+    would tell that questions give their answers away.
     """
-    ours = records.get("videobrain", ())
-    every, blind = figures_of(ours), figures_of(records.get("blind", ()))
+    ours, unseeing = records.get("videobrain", ()), records.get("blind", ())
+    every = figures_of(ours)
+    guessed, said = (figures_of(unseeing, part) for part in ("multiple choice", "open-ended"))
     direct = figures_of([record for record in ours if record.question.kind == "direct"])
     active = figures_of([record for record in ours if record.question.kind != "direct"])
     few, many = (_lead(ours, records.get(name, ())) for name in ("uniform-16", "uniform-64"))
-    guessing = f"chance, {percent(blind.chance)}, within the interval" if blind else "chance within the interval"
+    guessing = f"chance, {percent(guessed.chance)}, within the interval" if guessed else "chance within the interval"
+    saying = f"not above chance, {percent(said.chance)}" if said else "not above chance"
     other = compared.other if compared else "another model"
     return (
         _bar(
@@ -242,11 +246,18 @@ def hold_to_bars(records: Mapping[str, Sequence[Record]], compared: Agreement | 
             lambda part: part.ill_formed < 0.01,
         ),
         _bar(
-            "right answers of blind",
+            "right answers of blind, multiple choice",
             guessing,
-            blind,
+            guessed,
             lambda guess: str(guess.right),
             lambda guess: guess.right.low <= guess.chance <= guess.right.high,
+        ),
+        _bar(
+            "right answers of blind, open-ended",
+            saying,
+            said,
+            lambda guess: str(guess.right),
+            lambda guess: guess.right.low <= guess.chance,
         ),
         _bar(
             f"same answers as {other}",
