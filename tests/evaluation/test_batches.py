@@ -7,12 +7,11 @@ import gc
 import json
 import re
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any, cast
 
 import anyio
 import pytest
-from evaluation.runs import ANSWER, Answers, Bench, brain_at, loaded, question, write_videos
+from evaluation.runs import ANSWER, Answers, Bench, brain_at, loaded, question
 
 from tests.evaluation.test_results import full_disk
 from videobrain import Settings, VideoBrain
@@ -35,16 +34,6 @@ from videobrain.testing import FakeServer, Fault, ScriptedModel
 from videobrain.world import WorldQuestion
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_videos(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture
-def bench(tmp_path: Path, videos: Path) -> Bench:
-    return Bench(tmp_path, videos)
 
 
 # --- A whole run -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from evaluation.runs import VIDEOS, Bench, write_videos
+from evaluation.runs import VIDEOS, Bench
 
 from videobrain.errors import ConfigurationError, InputError
 from videobrain.evaluation.merging import merge_runs
@@ -15,16 +15,6 @@ from videobrain.evaluation.shards import Shard
 from videobrain.testing import Fault
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_videos(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture
-def bench(tmp_path: Path, videos: Path) -> Bench:
-    return Bench(tmp_path, videos)
 
 
 async def test_shards_are_disjoint_by_video_and_their_merge_equals_the_whole(bench: Bench) -> None:
