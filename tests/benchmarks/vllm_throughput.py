@@ -179,7 +179,7 @@ async def against_a_bare_client(directory: Path, options: argparse.Namespace) ->
         files = Path(place)
         await anyio.to_thread.run_sync(lambda: write_dataset(files / "world", "test", options.videos))
         loaded = load_benchmark("world", files / "world", split="test")
-        settings = Settings(cache_dir=files / "cache", offline=True, constrain_replies=options.constrain)
+        settings = Settings(cache_dir=files / "cache", offline=True, constrain_replies=options.constrain or None)
         model = ManagedVLLM(str(directory), settings=settings)
         searches = options.encoder or model.profile.encoder
         tools = ["uniform_sample", "clip_sample"] if searches else ["uniform_sample"]

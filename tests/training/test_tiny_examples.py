@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from videobrain.training.tiny.batches import Batches
+from videobrain.training.tiny.batches import Batches, cheapest_cuts
 from videobrain.training.tiny.examples import Example, ExampleMaker
 from videobrain.training.tiny.frames import nearest, recoloured
 from videobrain.training.tiny.model import FRAME_TOKENS
@@ -178,29 +180,6 @@ def test_hard_notes_are_of_things_that_resemble_what_is_looked_for(processor: An
     assert alike > other / 2
 
 
-def test_a_reply_that_is_corrected_is_not_learnt(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("videobrain.training.tiny.examples._SLIPS", 1.0)
-    maker, tokenizer = ExampleMaker(processor), processor.tokenizer
-    rng = random.Random(1)
-    slipped = 0
-    for seed in range(8):
-        world = World(seed)
-        for number, question in enumerate(world.questions):
-            if not question.options:
-                continue
-            example = maker.trajectory(rng, world, number, 4, slips=True)
-            said, trained = (
-                [text for text in re.findall(r"<answer>(.*?)</answer>", tokenizer.decode(ids)) if text != "..."]
-                for ids in (example.input_ids, example.input_ids[example.sampled])
-            )
-            assert len(trained) == 1
-            assert trained[0] == said[-1]
-            if len(said) == 2:
-                slipped += 1
-                assert said[0] != said[1]
-    assert slipped > 5
-
-
 @pytest.mark.parametrize("stage", NAMES)
 def test_batches_follow_from_their_number(processor: Any, stage: Any) -> None:
     batches = Batches(ExampleMaker(processor), stage, 24, 7)
@@ -212,32 +191,44 @@ def test_batches_follow_from_their_number(processor: Any, stage: Any) -> None:
 
 
 def test_parts_of_a_batch_are_the_batch(processor: Any) -> None:
-    maker = ExampleMaker(processor)
-    whole, conclusions = Batches(maker, "trajectories", 100, 7)[0]
-    *parts, again = Batches(maker, "trajectories", 100, 7, parts=3)[0]
-    assert torch.equal(conclusions.input_ids, again.input_ids)
-    assert len(parts) == 3
-    assert sum(len(part.input_ids) for part in parts) == len(whole.input_ids)
+    batches = Batches(ExampleMaker(processor), "trajectories", 100, 7)
+    examples, parts = batches.examples(0), batches[0]
+    whole = batches.maker.batch(sorted(examples, key=lambda example: len(example.input_ids)))
+    assert 1 < len(parts) < len(examples)
+    assert sum(len(part.input_ids) for part in parts) == len(examples)
     assert torch.equal(torch.cat([part.frames for part in parts]), whole.frames)
     assert sum(int((part.labels >= 0).sum()) for part in parts) == int((whole.labels >= 0).sum())
-    assert sum(part.input_ids.numel() for part in parts) < whole.input_ids.numel()
+    assert sum(part.input_ids.numel() for part in parts) < 0.9 * whole.input_ids.numel()
+
+
+@pytest.mark.parametrize("part", [1, 30, 400, 10_000])
+def test_no_other_cuts_cost_less(part: int) -> None:
+    def cost(lengths: list[int], cuts: Sequence[int]) -> int:
+        return sum((end - begin) * lengths[end - 1] + part for begin, end in pairwise(cuts))
+
+    rng = random.Random(part)
+    for count in range(1, 9):
+        lengths = sorted(rng.randint(1, 1_000) for _ in range(count))
+        inner = [cut for size in range(count) for cut in combinations(range(1, count), size)]
+        assert cost(lengths, cheapest_cuts(lengths, part)) == min(cost(lengths, (0, *cut, count)) for cut in inner)
 
 
 def test_drills_and_look_ups_stand_beside_batches_of_conversations(processor: Any) -> None:
-    batches = Batches(ExampleMaker(processor), "trajectories", 24, 7)
-    beside = [batches[number][1:] for number in range(4)]
-    assert [[len(part.frames) for part in parts] for parts in beside] == [[0], [0], [32], [0]]
-    conclusions, drills, *_ = (parts[0] for parts in beside)
-    assert (len(conclusions.input_ids), len(drills.input_ids)) == (6, 6)
-    last = [Batches(batches.maker, "refining", 24, 7)[number][1] for number in (0, 1, 4)]
-    assert [(len(part.frames), len(part.input_ids)) for part in last] == [(0, 6), (0, 11), (32, 1)]
+    maker = ExampleMaker(processor)
+
+    def beside(stage: Any, number: int) -> tuple[int, bool]:
+        frames = [len(example.frames) for example in Batches(maker, stage, 24, 7).examples(number)]
+        return frames.count(0), frames[-1] == 32
+
+    assert [beside("trajectories", number) for number in range(4)] == [(6, False), (6, False), (0, True), (6, False)]
+    assert [beside("refining", number) for number in (0, 1, 4)] == [(6, False), (11, False), (0, True)]
 
 
 def test_look_ups_say_every_background(processor: Any) -> None:
     batches = Batches(ExampleMaker(processor), "lookup", 24, 7)
     patterns = [processor.tokenizer.encode(f" {pattern}", add_special_tokens=False)[-1] for pattern in PATTERNS]
     for number in range(4):
-        whole = batches[number][0]
+        whole = batches.maker.batch([example for example in batches.examples(number) if example.frames])
         said = sum(int((whole.labels == token).sum()) for token in patterns)
         screens = len(whole.frames) // 4  # they have no background
         assert said >= len(whole.frames) - screens

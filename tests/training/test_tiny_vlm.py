@@ -291,7 +291,7 @@ def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:
 @pytest.mark.anyio
 async def test_stages_build_on_each_other(processor: Any, tmp_path: Path) -> None:
     """A few steps of each stage; the result is a model like any other, given the very tokens it was trained on."""
-    stages = tuple(VlmStage(name, steps=3, frames=16, parts=2) for name in NAMES)
+    stages = tuple(VlmStage(name, steps=3, frames=16) for name in NAMES)
     lines: list[dict[str, Any]] = []
     weights = None
     for _ in range(2):  # the second time at once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -68,6 +69,7 @@ HELD_OUT_PAIRS = frozenset(
 """One shape of each colour, one colour of each shape, that only the test split shows."""
 
 
+@cache
 def pairs(split: Split) -> tuple[Thing, ...]:
     """The pairs of colour and shape that videos of a split may show."""
     every = (Thing(colour, shape) for colour in COLOURS for shape in SHAPES)

@@ -177,20 +177,6 @@ class World:
         """
         return self._template(question).conclusion(answer)
 
-    def mistake(self, question: WorldQuestion, rng: random.Random) -> str | None:
-        """A wrong answer of the right form that is none of the options; None where there hardly is one.
-
-        Args:
-            question: One of this video's.
-            rng: Chance.
-
-        Raises:
-            ConfigurationError: The question is about another video.
-        """
-        template, options = self._template(question), question.options or ()
-        drawn = (wrong for _ in range(_TRIES) for wrong in template.others(question.answer, rng))
-        return next((wrong for wrong in drawn if wrong not in options), None)
-
     def _template(self, question: WorldQuestion) -> Template:
         own, template = self._templates.get(question.key, (None, None))
         if template is None or own != question:

@@ -41,6 +41,8 @@ _HARD_CONCLUDED, _HARD_JUDGED = 3, 8
 shape."""
 _TOKENS_OF_A_FRAME = 60
 """Tokens of a sequence without pictures that count as one frame in a batch."""
+_TOKENS_OF_A_PART = 400
+"""What it costs on two cores to compute one more part of a batch, in tokens that might be padded instead."""
 _OF_A_VIDEO = 2
 """Trajectories of one video: more of them would show the same pictures again."""
 
@@ -49,21 +51,27 @@ _OF_A_VIDEO = 2
 class Batches:
     """The batches of a stage, for torch's DataLoader.
 
+    A batch comes in parts with sequences of about one length each, so that little is padded.
+
     Attributes:
         maker: Makes the examples.
         stage: Which examples.
         frames: About as many frames in a batch.
         seed: Seed of all batches.
-        parts: Parts of a batch, each with sequences of about one length: attention costs the square of the longest.
     """
 
     maker: ExampleMaker
     stage: StageName
     frames: int
     seed: int
-    parts: int = 1
 
     def __getitem__(self, number: int) -> tuple[Batch, ...]:
+        examples = sorted(self.examples(number), key=lambda example: len(example.input_ids))
+        cuts = cheapest_cuts([len(example.input_ids) for example in examples])
+        return tuple(self.maker.batch(examples[begin:end]) for begin, end in pairwise(cuts))
+
+    def examples(self, number: int) -> list[Example]:
+        """What a batch is made of: the stage's own, then what stands beside them."""
         rng = random.Random(f"{self.stage}/{self.seed}/{number}")
         examples: list[Example] = []
         shared = random.Random(f"{self.seed}/{number // _KEPT}")
@@ -71,13 +79,9 @@ class Batches:
         make = self._maker(number, rng, kept)
         while sum(map(_size, examples)) < self.frames:
             examples += make()
-        examples.sort(key=lambda example: len(example.input_ids))
-        parts = min(self.parts, len(examples))
-        cuts = [len(examples) * part // parts for part in range(parts + 1)]
-        cut = [examples[begin:end] for begin, end in pairwise(cuts)]
-        if any(example.frames for example in examples) and (beside := self._beside(number, rng, kept)):
-            cut.append(beside)
-        return tuple(map(self.maker.batch, cut))
+        if any(example.frames for example in examples):
+            examples += self._beside(number, rng, kept)
+        return examples
 
     def _beside(self, number: int, rng: random.Random, backgrounds: Sequence[int]) -> list[Example]:
         """What stands beside a batch with pictures."""
@@ -127,10 +131,30 @@ class Batches:
                     world = World(rng.getrandbits(40), split="train")
                     count = rng.choice(counts)
                     numbers = rng.sample(range(len(world.questions)), k=_OF_A_VIDEO)
-                    slips = self.stage == "refining"
-                    return [maker.trajectory(rng, world, each, count, slips=slips) for each in numbers]
+                    return [maker.trajectory(rng, world, each, count) for each in numbers]
 
                 return of_a_video
+
+
+def cheapest_cuts(lengths: Sequence[int], part: int = _TOKENS_OF_A_PART) -> list[int]:
+    """Where to cut sequences into parts that cost least.
+
+    Args:
+        lengths: Tokens of each, ascending.
+        part: What a part costs beside its tokens, in tokens.
+
+    Returns:
+        The places, with 0 and the number of sequences among them.
+    """
+    least, begins = [0], [0]
+    for end, longest in enumerate(lengths, 1):
+        cost, begin = min((least[begin] + (end - begin) * longest + part, begin) for begin in range(end))
+        least.append(cost)
+        begins.append(begin)
+    cuts = [len(lengths)]
+    while cuts[-1]:
+        cuts.append(begins[cuts[-1]])
+    return cuts[::-1]
 
 
 def _size(example: Example) -> float:

@@ -7,7 +7,6 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -85,11 +84,6 @@ _JUDGED, _TELLING = 12, 0.4
 """Most notes that are judged, and the share of those that tell."""
 _OF_VIDEOS = (50, 0.6)
 """Batch from which on conclusions are of videos too, and their share; the others are about stills."""
-_SLIPS = 0.25
-"""Share of the last trajectories with options whose first answer is none of them and is corrected: else the model would
-be lost after a correction."""
-_CORRECTED = COMPACT.correction.partition("{")[0]
-"""How a correction begins."""
 _FOUND = 0.75
 """About the share of those that found something: to say that nothing was is learnt soon."""
 _SINGLE_SHOT = (8, 16, 16, 16, 32, 64)
@@ -333,9 +327,7 @@ class ExampleMaker:
                 digit = digit or token == self._digit
         return told
 
-    def trajectory(
-        self, rng: random.Random, world: World, number: int, count: int = INITIAL_FRAMES, *, slips: bool = False
-    ) -> Example:
+    def trajectory(self, rng: random.Random, world: World, number: int, count: int = INITIAL_FRAMES) -> Example:
         """The oracle's run on one question of a video, with tools or, now and then, in a single shot.
 
         Args:
@@ -343,7 +335,6 @@ class ExampleMaker:
             world: The video.
             number: Which of its questions.
             count: Frames to begin with: as many of the 16 of a real run.
-            slips: Whether it now and then answers a question with options by none of them and is corrected.
         """
         question = world.questions[number]
         cache: dict[int, EncodedFrame] = {}
@@ -358,12 +349,11 @@ class ExampleMaker:
         if question.kind == "dense" and rng.random() < 0.7:
             count = min(count, FEW)  # none of them matters, and each costs
         initial = None if single else some_frames(world, question, rng, count)
-        slip = slips and rng.random() < _SLIPS and single is None
-        episode = play(world, question, look, rng, single_shot=single, initial=initial, slips=slip)
+        episode = play(world, question, look, rng, single_shot=single, initial=initial)
         return self.of_episode(episode, exchange_of_colours(rng) if rng.random() < _EXCHANGED else None)
 
     def of_episode(self, episode: Episode, exchange: Callable[[str], str] | None = None) -> Example:
-        """A finished episode as an example. A reply that was corrected is not trained.
+        """A finished episode as an example.
 
         Args:
             episode: The episode.
@@ -376,11 +366,6 @@ class ExampleMaker:
         tokens = self._tokenize([system, *messages])
         frames = [fit_frame(decoded(frame)) for frame in tokens.frames]
         ids, sampled = np.array(tokens.input_ids), np.array(tokens.sampled)
-        replies = [list(run) for here, run in groupby(range(len(ids)), tokens.sampled.__getitem__) if here]
-        spoke = [place for place, message in enumerate(messages) if message.role == "assistant"]
-        for place, reply in zip(spoke, replies, strict=True):
-            if place + 1 < len(messages) and messages[place + 1].text.startswith(_CORRECTED):
-                sampled[reply] = False
         if exchange:
             sampled &= self._told_by_words(tokens) | ~np.isin(ids, self._naming)
         return Example(ids, sampled, frames)

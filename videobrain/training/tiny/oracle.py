@@ -43,7 +43,6 @@ def play(
     *,
     single_shot: int | None = None,
     initial: Sequence[int] | None = None,
-    slips: bool = False,
 ) -> Episode:
     """A finished episode.
 
@@ -54,10 +53,9 @@ def play(
         rng: Chance: which searches miss, and what else they find.
         single_shot: So many frames at once and no tools; None for the whole protocol.
         initial: Frames to begin with in the place of those.
-        slips: Whether its first answer is none of the options, if the question has some, so that it is corrected.
     """
     episode = begin(world, question, single_shot=single_shot)
-    oracle = _Oracle(world, question, rng, tools=single_shot is None, slips=slips and question.options is not None)
+    oracle = _Oracle(world, question, rng, tools=single_shot is None)
     frames = list(initial or initial_frames(world, single_shot))
     step = episode.start(look(frames))
     while not isinstance(step, Finish):
@@ -67,7 +65,7 @@ def play(
             case CallTool(name=name, arguments=arguments):
                 frames, text = oracle.sample(name, arguments)
                 step = episode.observe(ToolOutcome(kind="result", text=text, frames=tuple(look(frames))))
-    if episode.violations() and not slips:
+    if episode.violations():
         raise RuntimeError(f"the oracle broke the rules on {question.key}: {episode.violations()}")
     return episode
 
@@ -136,13 +134,12 @@ def new_episode(
 
 
 class _Oracle:
-    def __init__(self, world: World, question: WorldQuestion, rng: random.Random, *, tools: bool, slips: bool) -> None:
+    def __init__(self, world: World, question: WorldQuestion, rng: random.Random, *, tools: bool) -> None:
         self._world = world
         self._question = question
         self._rng = rng
         self._tools = tools
         self._calls = 0
-        self._mistake = world.mistake(question, rng) if slips else None
         self._misses = question.kind == "search" and rng.random() < _MISSES
 
     def reply(self, frames: Sequence[int]) -> str:
@@ -151,10 +148,7 @@ class _Oracle:
         if question.kind == "dense" and self._tools and self._calls == 0:
             return call("Look closer.", "uniform_sample", question.calls[0].arguments)
         known = self._world.answer_from(question, frames) == question.answer
-        mistake, said = self._mistake, question.answer
-        if mistake is not None and known:
-            self._mistake, said = None, mistake
-        conclusion = self._world.conclusion(question, said) if known else None
+        conclusion = self._world.conclusion(question, question.answer) if known else None
         # Said before each list, it would only recall the first one; the tool's result says it anyway.
         subject = "" if question.kind == "search" and self._calls else self._world.subject(question)
         thinking = think(subject, notes(self._world, question, frames), conclusion)
@@ -163,7 +157,7 @@ class _Oracle:
             if self._calls:  # the same words again would be no use, and are forbidden
                 arguments["prompt"] = str(arguments["prompt"]).partition(" ")[2]
             return call(thinking, "clip_sample", arguments)
-        return answer(thinking, said)
+        return answer(thinking, question.answer)
 
     def sample(self, name: str, arguments: Mapping[str, Any]) -> tuple[list[int], str]:
         """What a tool gives: frames and words, as the real one words it."""

@@ -36,7 +36,7 @@ from videobrain.world.vocabulary import TAG
 
 _log = logging.getLogger(__name__)
 
-VERSION = 9
+VERSION = 10
 """Of all that a stage depends on and no recipe says: data, prompts, oracle, loss. Stages of another are done anew."""
 _PACKAGES = {
     "torch": "torch",
@@ -69,7 +69,7 @@ class TinyRecipe:
     shape: TinyShape
     curriculum: tuple[VlmStage, ...]
     workers: int | None = None
-    report_steps: int = 50
+    report_steps: int = 100
     checkpoint_seconds: float = 120.0
 
 

@@ -39,7 +39,6 @@ class VlmStage:
         frames: Frames in a batch.
         learning_rate: Highest learning rate, after the warm-up; it falls along a cosine.
         last_share: Share of it that is left at the end.
-        parts: Parts that a batch is computed in.
     """
 
     name: StageName
@@ -47,17 +46,16 @@ class VlmStage:
     frames: int = 160
     learning_rate: float = 2e-3
     last_share: float = 0.1
-    parts: int = 1
 
 
 CURRICULUM: tuple[VlmStage, ...] = (
     VlmStage("copying", steps=1000, frames=6, learning_rate=1e-3, last_share=0.5),
-    VlmStage("judging", steps=300, frames=32, learning_rate=1e-3, last_share=0.5, parts=2),
-    VlmStage("conclusions", steps=600, frames=56, learning_rate=1e-3, last_share=0.5, parts=3),
+    VlmStage("judging", steps=300, frames=32, learning_rate=1e-3, last_share=0.5),
+    VlmStage("conclusions", steps=600, frames=56, learning_rate=1e-3, last_share=0.5),
     VlmStage("captions", steps=900, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("lookup", steps=850, frames=96, learning_rate=1e-3, last_share=0.5),
-    VlmStage("trajectories", steps=1100, frames=80, learning_rate=1e-3, last_share=0.02, parts=3),
-    VlmStage("refining", steps=300, frames=80, learning_rate=4e-4, last_share=0.05, parts=3),
+    VlmStage("trajectories", steps=1100, frames=80, learning_rate=1e-3, last_share=0.02),
+    VlmStage("refining", steps=300, frames=80, learning_rate=4e-4, last_share=0.05),
 )
 
 
@@ -69,7 +67,7 @@ def train_stage(
     shape: TinyShape | None = None,
     seed: int = 0,
     workers: int = 1,
-    report_steps: int = 50,
+    report_steps: int = 100,
     checkpoint_seconds: float = 120.0,
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
@@ -114,7 +112,7 @@ def train_stage(
     log = JsonLines(directory / "log.jsonl", lambda line: int(line["step"]) <= done)
     if done == 0:
         log.add(step=0, stage=asdict(stage), shape=asdict(shape or TinyShape()), seed=seed)
-    batches = Batches(maker, stage.name, stage.frames, seed, stage.parts)
+    batches = Batches(maker, stage.name, stage.frames, seed)
     held_back = [part for number in range(2) for part in batches[_HELD_BACK + number]]
     kinds = token_kinds(processor.tokenizer)
     model.train()
