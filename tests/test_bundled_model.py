@@ -216,7 +216,7 @@ async def test_searching_with_nothing_configured_is_not_left_to_the_bundled_mode
 async def test_the_bundled_model_is_asked_where_none_is_configured(
     world: World, world_video: Path, other_video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = Settings(cache_dir=tmp_path, constrain_replies=True, thinking_characters=40, offline=True)
+    settings = Settings(cache_dir=tmp_path, constrain_replies=True, text_characters=40, offline=True)
     question = next(question for question in world.questions if question.options)
     with caplog.at_level(logging.WARNING, "videobrain"):
         async with VideoBrain(strategy=VideoBrainStrategy(), limits=Limits(turns=1), settings=settings) as brain:

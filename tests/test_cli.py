@@ -213,7 +213,7 @@ def test_doctor_says_which_model_would_answer(run: Run, untrained_tiny_model: Pa
 def test_ask_with_nothing_configured(run: Run, video: Path, untrained_tiny_model: Path) -> None:
     done = run(
         "ask", video, "Which?", "--option", "red", "--option", "green", "--max-turns", 1, "--constrain",
-        bundled=untrained_tiny_model, VIDEOBRAIN_THINKING_CHARACTERS="40",
+        bundled=untrained_tiny_model, VIDEOBRAIN_TEXT_CHARACTERS="40",
     )  # fmt: skip
     assert done.stdout in ("A. red\n", "B. green\n")
     assert done.stderr.count("No model is configured, so the bundled model 'tiny' answers.") == 1
@@ -223,7 +223,7 @@ def test_ask_with_nothing_configured(run: Run, video: Path, untrained_tiny_model
 @pytest.mark.timeout(240)
 def test_demo_runs_offline_with_nothing_configured(run: Run, untrained_tiny_model: Path) -> None:
     done = run(
-        "demo", bundled=untrained_tiny_model, VIDEOBRAIN_CONSTRAIN_REPLIES="1", VIDEOBRAIN_THINKING_CHARACTERS="40",
+        "demo", bundled=untrained_tiny_model, VIDEOBRAIN_CONSTRAIN_REPLIES="1", VIDEOBRAIN_TEXT_CHARACTERS="40",
         OPENAI_API_KEY="sk-names-no-model",
     )  # fmt: skip
     assert re.search(r"^tiny: [0-6] of 6 right\.$", done.stdout, re.MULTILINE)

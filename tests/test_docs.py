@@ -216,7 +216,6 @@ def test_limits_page_has_every_limit_with_its_default() -> None:
 
 
 def test_limits_page_has_the_time_outs_and_bounds_of_the_code() -> None:
-    from videobrain.agent.grammar import reply_pattern
     from videobrain.index import store, weights
     from videobrain.models import endpoint, retry, server, supervisor
     from videobrain.video import container
@@ -225,8 +224,6 @@ def test_limits_page_has_the_time_outs_and_bounds_of_the_code() -> None:
         return f"{value:g} s"
 
     settings, retries = Settings(), retry.RetryPolicy()
-    bounds = {name: parameter.default for name, parameter in inspect.signature(reply_pattern).parameters.items()}
-    fixed = f"| {bounds['answer_characters']}, {bounds['argument_characters']} | fixed |"
     lines = (DOCS / "limits.md").read_text("utf-8").splitlines()
     for begins, says in {
         "| one request": seconds(settings.request_timeout_seconds),
@@ -243,8 +240,7 @@ def test_limits_page_has_the_time_outs_and_bounds_of_the_code() -> None:
         "The delay is random": f"begins at {seconds(retries.base_seconds)} and doubles",
         "`VIDEOBRAIN_RETRIES` (": f"({settings.retries}) times",
         "| tokens of one reply": str(settings.max_output_tokens),
-        "| characters of the thinking": f"| {settings.thinking_characters} | `VIDEOBRAIN_THINKING_CHARACTERS` |",
-        "| characters of an open answer": fixed,
+        "| characters of each text": f"| {settings.text_characters or 'none'} | `VIDEOBRAIN_TEXT_CHARACTERS` |",
         "| encoded frames": f"{settings.frame_cache_bytes // 2**20} MiB",
         "| open decoders": str(settings.open_decoders),
         "| indexes on disk": f"{settings.index_cache_bytes // 2**30} GiB",

@@ -34,7 +34,7 @@ def ask(
     command += ["--trace", str(tmp_path / "run.jsonl"), "--report", str(tmp_path / "run.html"), *arguments]
     # No seed: vLLM's engine dies of a seeded request on a CPU.
     settings = {"VIDEOBRAIN_CACHE_DIR": str(tmp_path / "cache"), "VIDEOBRAIN_TEMPERATURE": "1"}
-    settings["VIDEOBRAIN_THINKING_CHARACTERS"] = "200"
+    settings["VIDEOBRAIN_TEXT_CHARACTERS"] = "200"
     done = subprocess.run(
         command, env={**os.environ, **settings, **environment}, capture_output=True, text=True, timeout=240, check=False
     )
@@ -97,7 +97,7 @@ async def test_many_questions_at_once_through_vllm(
     settings = Settings(
         cache_dir=tmp_path,
         constrain_replies=True,
-        thinking_characters=200,
+        text_characters=200,
         temperature=1,
         max_output_tokens=400,
         image_uuids=True,

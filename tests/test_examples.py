@@ -60,7 +60,7 @@ async def test_example(
     for variable, value in {
         "MODEL": f"local:{tiny_random_model}",
         "CONSTRAIN_REPLIES": "true",
-        "THINKING_CHARACTERS": "120",
+        "TEXT_CHARACTERS": "120",
         "TEMPERATURE": "1",
         "SEED": "0",
         "ENCODER": str(tiny_random_encoder),

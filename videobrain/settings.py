@@ -45,8 +45,9 @@ class Settings(BaseSettings):
     """``tags``: calls stand in the text (works everywhere). ``native``: the server's function calling."""
     constrain_replies: bool | None = None
     """Hold each reply to the grammar while it is generated (vLLM and ``local:``); None: as the model's profile says."""
-    thinking_characters: int = Field(default=2000, ge=1)
-    """Characters of thinking that a constrained reply may have."""
+    text_characters: int | None = Field(default=None, ge=1)
+    """Characters that each text of a constrained reply may have: thinking, answer, strings of a call; None: as many as
+    `max_output_tokens` leave room for. A server takes much longer to hold a reply to such a bound."""
     initial_frames: int = Field(default=16, ge=1)
     """Frames the model sees before it is asked (16 in the paper)."""
     subtitle_tokens: int = Field(default=4000, ge=1)

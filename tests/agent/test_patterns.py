@@ -120,12 +120,12 @@ def test_what_cannot_be_a_pattern_is_said(schema: Mapping[str, Any]) -> None:
 
 
 PATTERNS = {
-    "tools": reply_pattern(TOOLS, thinking_characters=40, answer_characters=20),
-    "choice": reply_pattern(TOOLS, options=4, thinking_characters=40, answer_characters=20),
-    "no answer yet": reply_pattern(TOOLS, may_answer=False, thinking_characters=40, answer_characters=20),
-    "last": reply_pattern((), thinking_characters=40, answer_characters=20),
-    "structured": reply_pattern((), output_schema=Report.model_json_schema(), answer_characters=20),
-    "own tool": reply_pattern((look.spec,), answer_characters=20),
+    "tools": reply_pattern(TOOLS, text_characters=40),
+    "choice": reply_pattern(TOOLS, options=4, text_characters=40),
+    "no answer yet": reply_pattern(TOOLS, may_answer=False, text_characters=40),
+    "last": reply_pattern((), text_characters=40),
+    "structured": reply_pattern((), output_schema=Report.model_json_schema(), text_characters=20),
+    "own tool": reply_pattern((look.spec,), text_characters=20),
 }
 
 

@@ -145,7 +145,7 @@ def test_it_learns_survives_a_kill_and_is_exported(
 
 
 def _replies(model: Path, video: Path, cache: Path) -> None:
-    settings = Settings(offline=True, constrain_replies=True, thinking_characters=40, cache_dir=cache)
+    settings = Settings(offline=True, constrain_replies=True, text_characters=40, cache_dir=cache)
 
     async def ask() -> str:
         async with VideoBrain(f"local:{model}", settings=settings) as brain:

@@ -306,7 +306,7 @@ class Episode:
             output_schema=self.config.output_schema,
             answer_pattern=answer,
             may_answer=not tools or self._count["turns"] >= self.config.min_calls,
-            thinking_characters=self.config.thinking_characters,
+            text_characters=self.config.text_characters,
         )
 
     def _correct(self, problem: str, time_low: bool) -> Step:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from videobrain.agent.json_pattern import json_pattern
+from videobrain.agent.json_pattern import json_pattern, up_to
 from videobrain.tools.spec import ToolSpec
 
 _TAG = re.compile(r"<(/?)\s*(thinking|think|tool_call|answer)\s*>", re.IGNORECASE)
@@ -241,11 +241,9 @@ def reply_pattern(
     output_schema: Mapping[str, Any] | None = None,
     answer_pattern: str | None = None,
     may_answer: bool = True,
-    thinking_characters: int = 400,
-    answer_characters: int = 400,
-    argument_characters: int = 160,
+    text_characters: int | None = None,
 ) -> str:
-    """The grammar as a regular expression for constrained decoding, with bounded lengths.
+    """The grammar as a regular expression for constrained decoding.
 
     Args:
         tools: The tools that may be called now; none on the last turn.
@@ -253,13 +251,13 @@ def reply_pattern(
         output_schema: JSON schema of the answer, where one is asked for.
         answer_pattern: Regular expression of the answer, where it has another form.
         may_answer: Whether an answer is allowed now.
-        thinking_characters: Bound on the length of the thinking.
-        answer_characters: Bound on the length of an open-ended answer.
-        argument_characters: Bound on the length of a string in a call's arguments.
+        text_characters: Bound on the length of each text: the thinking, an open-ended answer, a string of a call. A
+            bound makes a server count with every token, which takes it longer than the rest of the grammar.
     """
+    text = rf"[^<>\s][^<>]{up_to(text_characters, besides=1)}"
     branches = []
     for tool in tools:
-        arguments = json_pattern(tool.parameters, characters=argument_characters)
+        arguments = json_pattern(tool.parameters, characters=text_characters)
         branches.append(rf'<tool_call>\{{"name": "{re.escape(tool.name)}", "arguments": {arguments}\}}</tool_call>')
     if may_answer or not branches:
         if options:
@@ -267,8 +265,8 @@ def reply_pattern(
         elif answer_pattern is not None:
             answer = answer_pattern
         elif output_schema is not None:
-            answer = json_pattern(output_schema, characters=answer_characters)
+            answer = json_pattern(output_schema, characters=text_characters)
         else:
-            answer = rf"[^<>\s][^<>]{{0,{answer_characters - 1}}}"
+            answer = text
         branches.append(f"<answer>{answer}</answer>")
-    return rf"<thinking>[^<>\s][^<>]{{0,{thinking_characters - 1}}}</thinking>\n(?:{'|'.join(branches)})"
+    return rf"<thinking>{text}</thinking>\n(?:{'|'.join(branches)})"

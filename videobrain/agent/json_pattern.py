@@ -20,14 +20,14 @@ _INTEGER = r"(?:0|-?[1-9][0-9]{0,8})"
 _NUMBER = rf"{_INTEGER}(?:\.[0-9]{{1,6}})?"
 
 
-def json_pattern(schema: Mapping[str, Any], *, characters: int = 200) -> str:
+def json_pattern(schema: Mapping[str, Any], *, characters: int | None = None) -> str:
     """A regular expression whose matches are JSON for `schema`: its types, names and lengths.
 
     Bounds of numbers beside those of integers from 0 or 1, formats and patterns of strings are left to validation.
 
     Args:
         schema: JSON schema, as pydantic writes it.
-        characters: Bound on the length of a string.
+        characters: Bound on the length of a string, beside its own.
 
     Raises:
         ConfigurationError: The schema is recursive or uses a keyword that a regular expression cannot express.
@@ -35,7 +35,7 @@ def json_pattern(schema: Mapping[str, Any], *, characters: int = 200) -> str:
     return _pattern(schema, schema.get("$defs", {}), characters, ())
 
 
-def _pattern(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int, path: tuple[str, ...]) -> str:
+def _pattern(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int | None, path: tuple[str, ...]) -> str:
     if reference := schema.get("$ref"):
         name = str(reference).rsplit("/", 1)[-1]
         if name in path or name not in defs:
@@ -57,8 +57,8 @@ def _pattern(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int
         case "array":
             return _array(schema, defs, characters, path)
         case "string":
-            longest = min(int(schema.get("maxLength", characters)), characters)
-            return _string(int(schema.get("minLength", 1)), longest)
+            bounds = [bound for bound in (schema.get("maxLength"), characters) if bound is not None]
+            return _string(int(schema.get("minLength", 1)), min(map(int, bounds), default=None))
         case "integer":
             return _integer(*_integer_bounds(schema))
         case "number":
@@ -74,7 +74,7 @@ def _pattern(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int
             )
 
 
-def _object(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int, path: tuple[str, ...]) -> str:
+def _object(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int | None, path: tuple[str, ...]) -> str:
     # Optional properties are written too: a model held to the grammar loses nothing by stating a default.
     members = [
         rf"{_literal(name)}: {_pattern(value, defs, characters, path)}"
@@ -83,7 +83,7 @@ def _object(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int,
     return r"\{" + ", ".join(members) + r"\}"
 
 
-def _array(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int, path: tuple[str, ...]) -> str:
+def _array(schema: Mapping[str, Any], defs: Mapping[str, Any], characters: int | None, path: tuple[str, ...]) -> str:
     if "prefixItems" in schema:
         return r"\[" + ", ".join(_pattern(item, defs, characters, path) for item in schema["prefixItems"]) + r"\]"
     item = _pattern(schema.get("items", {"type": "string"}), defs, characters, path)
@@ -124,12 +124,20 @@ def _integer(least: int | None, most: int | None) -> str:
     return _one_of(branches)
 
 
-def _string(shortest: int, longest: int) -> str:
+def up_to(most: int | None, *, least: int = 0, besides: int = 0) -> str:
+    """A quantifier for so many characters, `besides` some that stand there already."""
+    least = max(0, least - besides)
+    if most is None:
+        return f"{{{least},}}" if least else "*"
+    return f"{{{least},{max(least, most - besides)}}}"
+
+
+def _string(shortest: int, longest: int | None) -> str:
     # No quotes, backslashes, tags or control characters: what is left needs no escapes. Nor is a text only blanks.
     plain = r'"\\<>\x00-\x1f\x7f'
     if shortest == 0:
-        return rf'"[^{plain}]{{0,{longest}}}"'
-    return rf'"[^\s{plain}][^{plain}]{{{shortest - 1},{max(shortest, longest) - 1}}}"'
+        return rf'"[^{plain}]{up_to(longest)}"'
+    return rf'"[^\s{plain}][^{plain}]{up_to(longest, least=shortest, besides=1)}"'
 
 
 def _literal(value: Any) -> str:

@@ -310,7 +310,7 @@ class Run:
             tools,
             limits=self.limits.model_copy(update={"turns": turns, "frames": plan.frames}),
             constrain=wanted and profile.constrains,
-            thinking_characters=self.settings.thinking_characters,
+            text_characters=self.settings.text_characters,
             min_calls=min_calls,
             max_output_tokens=self.settings.max_output_tokens,
             context_tokens=plan.context_tokens,

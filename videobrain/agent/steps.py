@@ -39,8 +39,8 @@ class EpisodeConfig(BaseModel):
     prompts: PromptProfile = DEFAULT
     calling: Literal["tags", "native"] = "tags"
     constrain: bool = False
-    thinking_characters: int = 2000
-    """Bound on the thinking in a constrained reply."""
+    text_characters: int | None = Field(default=None, ge=1)
+    """Bound on each text in a constrained reply."""
     min_calls: int = 0
     """Tool calls before an answer is accepted."""
     max_output_tokens: int = 2048
