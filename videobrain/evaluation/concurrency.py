@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
-FIRST, MOST = 4, 64
-_FAST, _SLOW = 2.0, 1.25
-"""Factors by which the number grows: until throughput stops to grow for the first time, and after."""
-_PAID = 0.2
+FIRST, MOST = 16, 64
+_PAID = 0.1
 """Share of what was added that throughput must have grown by, and of what was taken that it may have shrunk by."""
-_WINDOW, _PER_SLOT = 24, 4
-"""Replies that a measurement takes: at least so many, and so many for each question at once."""
+_LEAST_REPLIES = 24
+"""Replies that a measurement takes at least."""
 _REST = 8
 """Windows between a step that was taken back and the next one."""
+
+
+class _Pace(NamedTuple):
+    factor: float
+    """By which the number changes in one step."""
+    per_slot: int
+    """Replies that a measurement takes for each question at once."""
+
+
+_FAST, _SLOW = _Pace(2.0, 2), _Pace(1.25, 4)
+"""Until the number is about right, and after: at first a server that stands half idle costs more than a wrong step."""
 
 
 class AdaptiveLimit:
     """A number of questions at once that follows what the server can do.
 
     It grows while the rate of replies grows: by doubling at first, in steps of a quarter later on. A step that does not
-    pay is taken back, and some time later a step is tried in the other direction: rates are noisy, and a number that
-    only ever grew would not stop. It is halved where the server refuses for load (429) or a
-    request times out. Failures of requests that were sent before the last halving say nothing new, and count for
-    nothing.
+    pay is taken back, and a step in the other direction is tried: rates are noisy, and a number that only ever grew
+    would not stop. Where the first doubling does not pay, it is halved as long as that costs nothing. It is halved too
+    where the server refuses for load (429) or a request times out. Failures of requests that were sent before the last
+    halving say nothing new, and count for nothing.
 
     Attributes:
         now: The number at present.
@@ -43,7 +53,8 @@ class AdaptiveLimit:
         self.now = min(max(first, least), most)
         self._least, self._most = least, most
         self._clock = clock
-        self._factor = _FAST
+        self._pace = _FAST
+        self._kept = False  # whether any step paid
         self._up = True
         self._before: tuple[int, float] | None = None  # the number and the rate from which the last step was taken
         self._cut_at = float("-inf")
@@ -61,7 +72,7 @@ class AdaptiveLimit:
         cls, servers: int, *, workers: int = 1, clock: Callable[[], float] = time.monotonic
     ) -> AdaptiveLimit:
         """For so many servers, which share what is asked, by so many processes, none of which is to be idle."""
-        return cls(max(servers * FIRST, workers), most=max(servers * MOST, workers * FIRST), clock=clock)
+        return cls(max(servers * FIRST, workers), most=max(servers * MOST, workers), clock=clock)
 
     def replied(self) -> None:
         """A reply came in."""
@@ -72,7 +83,7 @@ class AdaptiveLimit:
                 self._began, self._replies = self._clock(), 0
             return
         seconds = self._clock() - self._began
-        if self._replies >= max(_WINDOW, _PER_SLOT * self.now) and seconds > 0:
+        if self._replies >= max(_LEAST_REPLIES, self._pace.per_slot * self.now) and seconds > 0:
             self._measured(self._replies / seconds)
 
     def overloaded(self, sent_at: float) -> None:
@@ -84,7 +95,7 @@ class AdaptiveLimit:
         if sent_at < self._cut_at:
             return
         self._cut_at = self._clock()
-        self._before, self._factor, self._up, self._rest = None, _SLOW, True, _REST
+        self._before, self._pace, self._up, self._rest = None, _SLOW, True, _REST
         self._set(self.now // 2)
 
     def _measured(self, rate: float) -> None:
@@ -93,15 +104,19 @@ class AdaptiveLimit:
             number, rate_before = self._before
             self._before = None
             if rate < rate_before * (1 + _PAID * (self.now / number - 1)):
-                self._factor, self._up, self._rest = _SLOW, not self._up, _REST
+                if self._kept or not self._up:
+                    self._pace, self._rest = _SLOW, _REST
+                self._up = not self._up
                 self._set(number)
                 return
+            self._kept = True
         if self._rest:
             self._rest -= 1
             self._restart()
             return
         before = self.now
-        up, down = max(before + 1, int(before * self._factor)), min(before - 1, int(before / self._factor))
+        factor = self._pace.factor
+        up, down = max(before + 1, int(before * factor)), min(before - 1, int(before / factor))
         self._set(up if self._up else down)
         if self.now != before:
             self._before = before, rate
