@@ -238,6 +238,32 @@ async def test_leaving_ask_many_early_cancels_the_rest(video: Path, settings: Se
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("how", "embeds"),
+    [
+        ({}, True),
+        ({"tools": ["uniform_sample"]}, False),
+        ({"strategy": "uniform-4"}, False),
+        ({"strategy": "blind"}, False),
+    ],
+)
+async def test_frames_are_embedded_ahead_for_those_who_may_search(
+    how: dict[str, Any], embeds: bool, video: Path, settings: Settings
+) -> None:
+    class Slow(ScriptedModel):
+        async def complete(
+            self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None
+        ) -> ChatReply:
+            await anyio.sleep(0.3)
+            return await super().complete(request, on_event=on_event)
+
+    encoder = ColourEncoder()
+    warm = settings.model_copy(update={"warm_index": True})
+    await VideoBrain(Slow([ANSWER]), encoder=encoder, settings=warm, **how).ask(video, "What?")
+    assert (encoder.loads > 0) is embeds
+
+
+@pytest.mark.anyio
 async def test_warming_looks_for_weights_off_the_event_loop(video: Path, settings: Settings) -> None:
     looked_in: list[threading.Thread] = []
 

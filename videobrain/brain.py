@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import ObjectReceiveStream
 
-from videobrain.agent import Event, RequestStarted, Run, Strategy, resolve_strategy
+from videobrain.agent import EpisodeStarted, Event, RequestStarted, Run, Strategy, offers_tools, resolve_strategy
 from videobrain.asked import Asked
 from videobrain.blocking import LoopThread
 from videobrain.errors import (
@@ -32,7 +32,7 @@ from videobrain.models.resolve import own_encoder
 from videobrain.resources import Reached, Resources, search_for_tools
 from videobrain.result import Answer, Clip, Outcome, Question, SubtitleSource, VideoSource
 from videobrain.settings import Settings
-from videobrain.tools import Tool, resolve_tools, tools_for
+from videobrain.tools import Tool, may_search, resolve_tools, tools_for
 
 _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -129,7 +129,7 @@ class VideoBrain:
         """Make the model ready, so that what is wrong with it shows before the first question.
 
         Args:
-            encoder: Load the frame encoder too, where `clip_sample` is among the tools. A question whose search cannot
+            encoder: Load the frame encoder too, where the strategy offers `clip_sample`. A question whose search cannot
                 work goes on without it.
 
         Raises:
@@ -138,9 +138,11 @@ class VideoBrain:
             EncoderUnavailableError: The frame encoder cannot be loaded.
         """
         async with self._resources() as resources:
-            if encoder and any(tool.name == "clip_sample" for tool in self.tools):
+            reached = await resources.reach()
+            # Only now is it known which encoder a served model has of its own.
+            if encoder and offers_tools(self.strategy) and any(tool.name == "clip_sample" for tool in self.tools):
                 await resources.load_encoder()
-            return await resources.reach()
+            return reached
 
     async def ask(
         self,
@@ -433,10 +435,14 @@ class VideoBrain:
             search=search_for_tools(index),
             subtitles=subtitles,
         )
+        searches = False
         async with resources.warming(opened, index) as start_warming:
 
             def listen(event: Event) -> None:
-                if isinstance(event, RequestStarted):
+                nonlocal searches
+                if isinstance(event, EpisodeStarted):
+                    searches = searches or may_search(tool.name for tool in event.config.tools)
+                elif isinstance(event, RequestStarted) and searches:
                     start_warming()
                 if on_event is not None:
                     on_event(event)

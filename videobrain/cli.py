@@ -67,6 +67,10 @@ def ask(
     base_url: BaseUrl = None,
     encoder: Encoder = None,
     strategy: Annotated[str, typer.Option(help="videobrain, uniform-N (one shot) or blind.")] = "videobrain",
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a tool; give it once for each. [default: uniform_sample and clip_sample]"),
+    ] = None,
     min_calls: Annotated[int, typer.Option(min=0, help="Tool calls before an answer is accepted.")] = 0,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Replies of the model.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Frames shown in all.")] = None,
@@ -110,6 +114,7 @@ def ask(
         model,
         base_url=base_url,
         encoder=encoder,
+        tools=tool or None,
         strategy=VideoBrainStrategy(min_calls=min_calls) if min_calls else strategy,
         limits=Limits(**{name: value for name, value in given.items() if value is not None}),
         settings=_settings(constrain_replies=constrain),

@@ -99,7 +99,18 @@ def watch(home: Path, questions: int) -> list[Moment]:
     environment["VIDEOBRAIN_CACHE_DIR"] = str(home / "cache")
     with FakeServer(replies) as server, (home / "told").open("w+") as told:
         replies.server = server
-        command = ["eval", "plain", "--data", str(file), "--out", str(out), "--json", "--quiet"]
+        command = [
+            "eval",
+            "plain",
+            "--data",
+            str(file),
+            "--out",
+            str(out),
+            "--json",
+            "--quiet",
+            "--tool",
+            "uniform_sample",
+        ]
         command += ["--model", "openai:fake-model", "--base-url", server.base_url]
         program = [sys.executable, "-c", "from videobrain.cli import main; main()", *command]
         lines, began = Lines(out), time.monotonic()

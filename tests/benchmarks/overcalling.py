@@ -79,7 +79,7 @@ def write_lessons(place: Path, *, videos: int, seed: int, encoder: Path) -> Path
             question = WorldQuestion.model_validate(sample.extra["world"])
             lessons.setdefault(question.question, (sample.of_class("Adaptive"), question))
     teacher = Overcalling((worlds[question.video], question) for _, question in lessons.values())
-    settings = Settings(offline=True, temperature=0.0, cache_dir=place / "cache")
+    settings = Settings(offline=True, temperature=0.0, cache_dir=place / "cache", tool_timeout_seconds=600)
     samples = [sample for sample, _ in lessons.values()]
     asking = Asking(settings=settings, encoder=str(encoder))
     anyio.run(partial(write_trajectories, samples, teacher, place / "taught", per_sample=1, asking=asking))

@@ -28,6 +28,7 @@ from tests.benchmarks.machine import describe
 from tests.benchmarks.vllm_throughput import Turn, recorded
 from tests.environments.fixtures import CPU_SETTINGS
 from videobrain import Settings, Trace, VideoBrain
+from videobrain.errors import RolloutError
 from videobrain.evaluation.benchmarks import load_benchmark
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.results import read_results
@@ -46,6 +47,8 @@ from videobrain.world import write_dataset
 MOST_TOKENS = 32768
 PER_VIDEO = 6
 SAMPLED_TOKENS = 512
+TOOL_SECONDS = 600.0
+"""A search that a busy machine cuts short in one of the two would be a difference that says nothing."""
 
 
 class Row(NamedTuple):
@@ -93,6 +96,7 @@ async def measure(directory: Path, episodes: int, place: Path) -> bool:
     settings = Settings(
         cache_dir=place / "cache",
         offline=True,
+        tool_timeout_seconds=TOOL_SECONDS,
         vllm_command=str(Path(sys.executable).parent / "vllm"),
         vllm_arguments="--dtype bfloat16 --enforce-eager --max-num-seqs 8",
         vllm_start_seconds=600,
@@ -115,7 +119,7 @@ async def measure(directory: Path, episodes: int, place: Path) -> bool:
             encoder=None,
             strategy="videobrain",
             limits=brain.limits,
-            settings={"offline": True, "cache_dir": str(place / "cache")},
+            settings={"offline": True, "cache_dir": str(place / "cache"), "tool_timeout_seconds": TOOL_SECONDS},
         )
         worth = RewardSpec(terms=(TermSpec(measure="accuracy"),), gate="none")
         played_as = PlaySettings(
@@ -138,7 +142,12 @@ async def measure(directory: Path, episodes: int, place: Path) -> bool:
                 said = [message.text for message in trace.messages if message.role == "assistant"]
                 if [tokenizer.decode(row.ids[begin : end - 1]) for begin, end in row.replies()] != said:
                     wrong["mask"].append(name)
-                played = await rolled_out(player, by_key[name], row)
+                try:
+                    played = await rolled_out(player, by_key[name], row)
+                except RolloutError as error:
+                    print(error)
+                    wrong["rollout"].append(name)
+                    continue
                 ids = [*played.prompt_ids, *played.response_ids]
                 mask = [*[0] * len(played.prompt_ids), *played.response_mask]
                 if (ids, mask) != (row.ids[: len(ids)], row.sampled[: len(ids)]) or any(row.sampled[len(ids) :]):
@@ -148,6 +157,8 @@ async def measure(directory: Path, episodes: int, place: Path) -> bool:
                     wrong["pixels"].append(name)
     finally:
         await model.aclose()
+    if len(records) < episodes:
+        print(f"only {len(records)} of {episodes} episodes came to their end")
     print(f"{len(records)} episodes, {requests} requests, {sum(len(row.ids) for row in rows):,} tokens")
     for what, names in wrong.items():
         print(f"{what}: {'equal' if not names else f'{len(names)} differ, such as {names[0]}'}")
@@ -164,7 +175,7 @@ def rows_of(records: Sequence[Record], by_key: Mapping[str, TrainingSample], pla
     ]
     file.write_text("\n".join(lines) + "\n", "utf-8")
     dataset = TrajectoryDataset(str(file), None, {"max_length": MOST_TOKENS}, processor)
-    items = [dataset[number] for number in range(len(dataset))]
+    items = (dataset[number] for number in range(len(dataset)))  # each has its pixels with it
     return [Row(item["input_ids"].tolist(), item["loss_mask"].tolist()) for item in items]
 
 

@@ -5,8 +5,9 @@
 The bundled model calls tools where it should, so it is first fine-tuned to call them on most questions that its first
 frames answer, too. Both trainings begin with what comes of that and ask the same questions of the synthetic world,
 whose classes are true by construction. Then the model and both policies answer held-out questions through vLLM.
-Everything is kept in the directory: stopped at any moment, the same command goes on. It needs the environment with verl
-and vLLM that `tests/environments/build.sh` makes. ``table.md`` and ``curves.svg`` are what came of it.
+Everything is kept in the directory: stopped at any moment, the same command goes on. Run it with the project's own
+Python; it needs the environment with verl and vLLM that `tests/environments/build.sh` makes, too. ``table.md`` and
+``curves.svg`` are what came of it.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ SMOOTHED = 8
 
 def videobrain(python: Path, *arguments: object) -> None:
     """Run a command of ours in verl's environment."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    # Sampling and training take turns, so that each may have all cores.
+    threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **threads}
     subprocess.run([python, "-m", "videobrain", "train", *map(str, arguments)], env=environment, check=True)
 
 
@@ -90,7 +93,8 @@ def train(name: str, more: Mapping[str, Any], given: argparse.Namespace, samples
     """Train one arm as far as that is not done, and export it."""
     place = given.out / name.replace(" ", "-")
     fields = {**TRAINING, **more, "seed": given.seed, "save_steps": 5}
-    fields["settings"] = {"offline": True, "cache_dir": str(given.out / "cache")}
+    # A search that a busy machine cuts short would leave its rollout out.
+    fields["settings"] = {"offline": True, "cache_dir": str(given.out / "cache"), "tool_timeout_seconds": 600}
     config = given.out / f"{place.name}.json"
     config.write_text(json.dumps(fields, indent=1), "utf-8")
     began = time.monotonic()

@@ -42,7 +42,7 @@ _TRIES = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     options = parser.add_argument_group("with --vllm")
-    options.add_argument("--videos", type=int, default=20, help="videos of the synthetic world, six questions each")
+    options.add_argument("--videos", type=int, default=60, help="videos of the synthetic world, six questions each")
     options.add_argument("--encoder", help="frame encoder; without one, and none in DIR, nothing is searched")
     options.add_argument("--at-once", type=int, nargs="+", default=[8, 16, 32, 64], help="of the bare client")
     options.add_argument("--constrain", action="store_true", help="hold replies to the grammar, for an untrained model")

@@ -212,7 +212,9 @@ class Trial:
         time.sleep(_POLL_SECONDS)
 
 
-def kill_again_and_again(trial: Trial, out: Path, kills: int, *, like: Ended, rng: random.Random) -> list[Kill]:
+def kill_again_and_again(
+    trial: Trial, out: Path, kills: int, *, like: Ended, rng: random.Random, at_once: int = AT_ONCE
+) -> list[Kill]:
     """Kill a run at random moments that cover all of it; it is left unfinished.
 
     A moment is a number of new lines and a time after it, so that nothing the run does is spared. With no new line it
@@ -224,13 +226,14 @@ def kill_again_and_again(trial: Trial, out: Path, kills: int, *, like: Ended, rn
         kills: How many.
         like: An undisturbed run, which tells how long things take.
         rng: What the moments come from.
+        at_once: Questions that the command asks at once: those that are under way finish in a burst.
     """
     struck: list[Kill] = []
     questions = len(trial.keys)
     for number in range(kills):
         left = questions - (struck[-1].finished if struck else 0)
         # In the mean the kills part the run evenly, and the last part is left for the start that ends it.
-        new = rng.randint(0, max(0, min(2 * left // (kills - number + 1), left - 2 * AT_ONCE)))
+        new = rng.randint(0, max(0, min(2 * left // (kills - number + 1), left - 2 * at_once)))
         delay = rng.uniform(0, like.line_seconds if new else like.first_seconds)
         found = trial.kill(out, new=new, delay_seconds=delay)
         if found is None:
@@ -294,11 +297,13 @@ class Agreement(NamedTuple):
         questions: Those that both have.
         outcomes: How many of them came out the same: right, wrong, unanswered or failed.
         answers: How many were answered in the same words.
+        errors: How many failed in at least one of the runs.
     """
 
     questions: int
     outcomes: int
     answers: int
+    errors: int
 
 
 def agreement(out: Path, other: Path) -> Agreement:
@@ -309,6 +314,7 @@ def agreement(out: Path, other: Path) -> Agreement:
         len(both),
         sum(_outcome(one) == _outcome(two) for one, two in both),
         sum(one.prediction == two.prediction for one, two in both),
+        sum(one.error is not None or two.error is not None for one, two in both),
     )
 
 

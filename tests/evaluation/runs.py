@@ -103,6 +103,7 @@ class Answers:
 
 
 def brain_at(base_url: str, home: Path, **how: Any) -> VideoBrain:
+    how.setdefault("tools", ["uniform_sample"])  # loading a frame encoder takes seconds
     settings = Settings(decoder="pyav", cache_dir=home / "cache", warm_index=False, retries=how.pop("retries", 2))
     return VideoBrain("openai:fake-model", base_url=base_url, api_key="none", settings=settings, **how)
 

@@ -16,8 +16,9 @@ from evaluation.runs import ANSWER, Answers, Bench, brain_at, loaded, question
 from tests.evaluation.test_results import full_disk
 from videobrain import Settings, VideoBrain
 from videobrain.agent import Trace
-from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError
+from videobrain.errors import ConfigurationError, EncoderUnavailableError, EvaluationStoppedError, InputError
 from videobrain.evaluation.asking import ask_sample
+from videobrain.evaluation.concurrency import FIRST
 from videobrain.evaluation.judge import Judge
 from videobrain.evaluation.manifest import Manifest
 from videobrain.evaluation.merging import merge_runs
@@ -114,6 +115,15 @@ async def test_strategies_by_name(bench: Bench) -> None:
 # --- Going on --------------------------------------------------------------------------------------------------------
 
 
+async def test_a_run_whose_frames_cannot_be_searched_does_not_begin(bench: Bench) -> None:
+    searching = {"tools": None, "encoder": str(bench.home / "no-encoder")}
+    with pytest.raises(EncoderUnavailableError, match=r"no-encoder.*--tool uniform_sample"):
+        await bench.run(how=searching)
+    assert not bench.answers.asked
+    await bench.run("blind", how={**searching, "strategy": "blind"})
+    assert len(bench.essence("blind")) == len(bench.rows)
+
+
 async def test_a_second_start_asks_only_what_is_missing(bench: Bench) -> None:
     await bench.run(limit=5)
     assert len(bench.answers.asked) == 5
@@ -195,6 +205,15 @@ async def test_a_failed_question_is_a_record_and_is_asked_again_on_request(bench
     scores = await bench.run(retry_errors=True)
     assert bench.answers.times == {**dict.fromkeys(range(12), 1), 1: 2, 5: 2}
     assert (scores.total.errors, len(bench.essence())) == (0, 12)
+
+
+async def test_a_question_whose_server_was_gone_is_asked_again_in_any_case(bench: Bench) -> None:
+    bench.answers.faults = {1: [Fault.status(400, "out of paper")], 5: [Fault.disconnect(), Fault.disconnect()]}
+    scores = await bench.run(how={"retries": 1})
+    assert scores.total.errors == 2
+    scores = await bench.run(how={"retries": 1})
+    assert scores.total.errors == 1
+    assert bench.answers.times == {**dict.fromkeys(range(12), 1), 5: 3}
 
 
 async def test_too_many_errors_end_the_run_with_their_causes(bench: Bench) -> None:
@@ -349,8 +368,8 @@ async def test_a_run_that_ends_without_an_answer_is_unanswered(bench: Bench) -> 
 async def test_a_server_that_refuses_for_load_is_asked_less(bench: Bench) -> None:
     bench.answers = Answers({number: [Fault.rate_limit(0.01)] for number in (0, 3)}, seconds=0.1)
     await bench.run()
-    assert bench.moments[0].concurrency == 4
-    assert bench.moments[-1].concurrency in (1, 2)
+    assert bench.moments[0].concurrency == FIRST
+    assert bench.moments[-1].concurrency in (FIRST // 2, FIRST // 4)
     assert len(bench.essence()) == 12
 
 
@@ -444,7 +463,10 @@ async def test_reach_names_the_one_model_of_a_server(bench: Bench) -> None:
     benchmark = loaded(bench.home, bench.videos, bench.rows[:1])
     with FakeServer(bench.answers) as server:
         async with VideoBrain(
-            "openai:", base_url=server.base_url, settings=brain_at(server.base_url, bench.home).settings
+            "openai:",
+            base_url=server.base_url,
+            tools=["uniform_sample"],
+            settings=brain_at(server.base_url, bench.home).settings,
         ) as b:
             assert (await b.reach()).model == "openai:fake-model"
             await evaluate(benchmark, b, bench.home / "run")

@@ -433,6 +433,14 @@ def test_nextgqa_has_the_answer_in_words_and_spans(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("location", [["4"], {"4": 3}, "4"])
+def test_nextgqa_with_damaged_spans(tmp_path: Path, location: object) -> None:
+    write(tmp_path / "datasets/nextgqa/val.csv", f"video_id,{HEAD}\n123,9,6,4,how many,2,4,TC,1,2,3,4,5\n")
+    write_json(tmp_path / "datasets/nextgqa/gsub_val.json", {"123": {"duration": 34, "location": location}})
+    with pytest.raises(InputError, match=r"line 2: gsub_val\.json has no span for question 4"):
+        load_benchmark("nextgqa", tmp_path)
+
+
 # --- CG-Bench --------------------------------------------------------------------------------------------------------
 
 

@@ -59,7 +59,7 @@ class Command:
 
     def evaluation(self, server: FakeServer, out: str, *more: object) -> list[object]:
         where = ["--data", "questions.jsonl", "--videos", self.videos, "--out", out, "--base-url", server.base_url]
-        return ["eval", "plain", *where, *more]
+        return ["eval", "plain", *where, "--tool", "uniform_sample", *more]
 
 
 @pytest.fixture

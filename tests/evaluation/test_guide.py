@@ -15,8 +15,10 @@ from evaluation.benchmark_files import write, write_json
 from videobrain.cli import app
 from videobrain.evaluation.metrics import nextgqa
 from videobrain.evaluation.results import read_results
+from videobrain.models.bundled import DIRECTORY
 from videobrain.testing import FakeServer, make_video
 
+ENCODER = DIRECTORY / "encoder"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmark-run.md"
 MODEL, ADDRESS = "Qwen/Qwen3-VL-8B-Instruct", "http://localhost:8000/v1"
 VIDEOS, EACH = 4, 3
@@ -64,7 +66,7 @@ def commands() -> list[list[str]]:
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_benchmark(tmp_path / "data/NExT-GQA")
     monkeypatch.chdir(tmp_path)
-    bare = {"CACHE_DIR": str(tmp_path / "cache"), "DECODER": "pyav", "WARM_INDEX": "false"}
+    bare = {"CACHE_DIR": str(tmp_path / "cache"), "DECODER": "pyav", "WARM_INDEX": "false", "ENCODER": str(ENCODER)}
     for name, value in bare.items():
         monkeypatch.setenv(f"VIDEOBRAIN_{name}", value)
     monkeypatch.setenv("OPENAI_API_KEY", "none")

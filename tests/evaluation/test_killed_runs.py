@@ -42,6 +42,7 @@ class Runs:
         bare |= {"VIDEOBRAIN_DECODER": "pyav", "VIDEOBRAIN_WARM_INDEX": "false", "OPENAI_API_KEY": "none"}
         with FakeServer(answering) as server:
             more = ["--max-errors", "0", "--concurrency", str(AT_ONCE), "--base-url", server.base_url]
+            more += ["--tool", "uniform_sample"]
             self.trial = Trial(write_world(home / "world", QUESTIONS), more, bare)
             alone = self.trial.end(self.alone)
             self.requests_alone, answering.asked = answering.asked, 0
@@ -65,7 +66,7 @@ def test_nothing_is_lost_and_nothing_stands_there_twice(runs: Runs) -> None:
 def test_the_run_is_the_one_that_was_left_alone(runs: Runs) -> None:
     assert differences(runs.killed, runs.alone) == []
     assert timeless(runs.scores_killed | {"run": ""}) == timeless(runs.scores_alone | {"run": ""})
-    assert agreement(runs.killed, runs.alone) == (QUESTIONS, QUESTIONS, QUESTIONS)
+    assert agreement(runs.killed, runs.alone)[:3] == (QUESTIONS, QUESTIONS, QUESTIONS)
     # What was under way at a kill is asked again, and nothing else.
     assert runs.requests_killed <= runs.requests_alone + KILLS * AT_ONCE * MOST_REQUESTS
 

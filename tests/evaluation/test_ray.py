@@ -63,6 +63,7 @@ class ClusterBench(Bench):
     """Questions that are asked on the cluster."""
 
     def brain(self, base_url: str, **how: Any) -> VideoBrain:
+        how.setdefault("tools", ["uniform_sample"])
         settings = Settings(decoder="pyav", cache_dir=self.home / "cache", warm_index=False, retries=2)
         return VideoBrain("openai:fake-model", base_url=base_url, settings=settings, **how)  # the key is not sent
 

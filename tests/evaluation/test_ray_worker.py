@@ -111,7 +111,7 @@ async def test_a_run_on_workers_equals_a_local_one(
     settings = Settings(decoder="pyav", cache_dir=tmp_path / "cache", warm_index=False, retries=2)
     answers = Answers()
     with FakeServer(answers) as server:
-        brain = VideoBrain("openai:fake-model", base_url=server.base_url, settings=settings)
+        brain = VideoBrain("openai:fake-model", base_url=server.base_url, tools=["uniform_sample"], settings=settings)
         await evaluate(benchmark, brain, tmp_path / "local")
         scores = await evaluate(benchmark, brain, tmp_path / "run", executor="ray", concurrency=1)
     for worker in Session.workers:  # a process that dies leaves nothing open, and this one has not died

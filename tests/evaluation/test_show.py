@@ -91,7 +91,7 @@ def test_a_terminal_gets_one_line_that_changes() -> None:
 
 
 def test_what_is_wrong_with_the_files(tmp_path: Path) -> None:
-    rows = ['{"key": "a", "video": "x.mp4", "question": "?"}', *["{"] * 7]
+    rows = ['{"key": "a", "video": "x.mp4", "question": "?"}', *["{"] * 22]
     (tmp_path / "questions.jsonl").write_text("\n".join(rows))
     out = io.StringIO()
     EvaluationDisplay(file=out).problems(load_benchmark("plain", tmp_path))

@@ -46,6 +46,12 @@ def test_adapters_are_multiplied_out() -> None:
     assert found["layer.q.weight"].dtype == torch.bfloat16
 
 
+def test_adapters_without_the_model_are_an_error() -> None:
+    alone = {"base_model.model.layer.q.lora_A.default.weight": torch.ones(1, 3)}
+    with pytest.raises(InputError, match=r"adapter of 'layer\.q\.weight' without that weight.*save_lora_only"):
+        merged(alone, scale=2.0)
+
+
 def test_shards_that_are_not_there_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "fsdp_config.json").write_text('{"world_size": 2}', "utf-8")
     torch.save({"w": torch.zeros(1)}, tmp_path / "model_world_size_2_rank_0.pt")

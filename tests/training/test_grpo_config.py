@@ -148,16 +148,20 @@ def test_samples_are_looked_at_first(tmp_path: Path, video: Path) -> None:
     words = write_samples(tmp_path / "words.jsonl", [in_words])
     with pytest.raises(InputError, match="Only a judge can say whether an answer to 'w' is right"):
         a_config(samples=(words,), batch_size=1).check_samples()
-    a_config(samples=(words,), batch_size=1, judge="openai:judge").check_samples()
+    judged = {"judge": "openai:judge", "judge_base_url": "http://judge:8000/v1"}
+    a_config(samples=(words,), batch_size=1, **judged).check_samples()
+    with pytest.raises(ConfigurationError, match="judge-me"):
+        a_config(samples=(words,), batch_size=1, judge="judge-me").check_samples()
     secret = write_samples(tmp_path / "secret.jsonl", [in_words.model_copy(update={"answer": None})])
     with pytest.raises(InputError, match="truth of the sample 'w' is not known"):
-        a_config(samples=(secret,), batch_size=1, judge="openai:judge").check_samples()
+        a_config(samples=(secret,), batch_size=1, **judged).check_samples()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipes(recipe: str) -> None:
-    config = GrpoConfig(**{"model": "m", "device": "cuda", **RECIPES[recipe]}, samples=("s.jsonl",), out="out")
-    assert config.compile()
+    config = GrpoConfig(**{"model": "m", **RECIPES[recipe]}, samples=("s.jsonl",), out="out")
+    # Wherever it is looked at: the machine that gives the command may have no GPU.
+    assert config.compile()["trainer.device"] == ("cpu" if recipe == "cpu" else "cuda")
 
 
 def test_dry_run_prints_the_command(tmp_path: Path) -> None:
@@ -169,6 +173,7 @@ def test_dry_run_prints_the_command(tmp_path: Path) -> None:
     assert "videobrain.training.verl.grpo_main" in words
     assert {"actor_rollout_ref.rollout.n=3", "trainer.nnodes=2", "trainer.total_training_steps=3"} <= set(words)
     assert not (tmp_path / "out").exists()
+    assert '"frames_per_call"' in done.stdout  # what verl's processes read beside their command
 
 
 @pytest.mark.parametrize(

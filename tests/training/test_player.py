@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 from videobrain.agent import Trace
-from videobrain.errors import ModelError, RolloutError, VideoError
+from videobrain.errors import ModelConnectionError, ModelError, RolloutError, VideoError
 from videobrain.limits import Limits
 from videobrain.recipe import Recipe
 from videobrain.testing import make_video
@@ -178,4 +178,39 @@ async def test_a_reward_that_fails(
     reward = RewardSpec(terms=(TermSpec(measure=f"{__name__}:fails"),))
     async with Player(processor, settings_for(tiny_random_model, tmp_path, reward=reward)) as player:
         with pytest.raises(RolloutError, match="ZeroDivisionError: a bug"):
-            await player.play(sample, saying(processor, GUESSES))
+            await player.play(sample, saying(processor, GUESSES), name="failed")
+    told = json.loads((tmp_path / "rollouts" / "failed.reward.json").read_text("utf-8"))
+    assert "ZeroDivisionError" in told["left_out"]
+
+
+@pytest.mark.anyio
+async def test_a_tool_that_fails_is_none_of_the_policys_doing(
+    processor: Any, sample: TrainingSample, tiny_random_model: Path, tmp_path: Path
+) -> None:
+    settings = settings_for(tiny_random_model, tmp_path)
+    recipe = settings.recipe.model_copy(update={"settings": {**settings.recipe.settings, "tool_timeout_seconds": 1e-6}})
+    async with Player(processor, settings.model_copy(update={"recipe": recipe})) as player:
+        with pytest.raises(RolloutError, match="A tool of the run of 'q/1' failed: "):
+            await player.play(sample, saying(processor, LOOKS))
+
+
+@pytest.mark.anyio
+async def test_rollouts_that_cannot_be_kept_count(
+    processor: Any, sample: TrainingSample, tiny_random_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rollouts").write_text("a file in the place of the directory", "utf-8")
+    async with Player(processor, settings_for(tiny_random_model, tmp_path)) as player:
+        played = await player.play(sample, saying(processor, GUESSES), name="kept")
+    assert played.rollout.answer == "B"
+
+
+@pytest.mark.anyio
+async def test_a_judge_that_cannot_be_asked_ends_a_training_at_once(
+    processor: Any, tiny_random_model: Path, tmp_path: Path
+) -> None:
+    nobody = {"judge": "openai:judge", "judge_base_url": "http://127.0.0.1:9/v1"}
+    settings = settings_for(tiny_random_model, tmp_path, **nobody)
+    recipe = settings.recipe.model_copy(update={"settings": {**settings.recipe.settings, "retries": 0}})
+    with pytest.raises(ModelConnectionError):
+        async with Player(processor, settings.model_copy(update={"recipe": recipe})):
+            pass

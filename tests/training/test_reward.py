@@ -250,6 +250,19 @@ def test_terms_of_evidence_are_nothing_where_none_is_known() -> None:
     assert [measure(made) for measure in (reward.evidence_recall, reward.evidence_iou, reward.relevance)] == [0, 0, 0]
 
 
+def test_times_of_a_clip_are_held_against_spans_of_the_whole_video() -> None:
+    clip = SAMPLE.model_copy(update={"clip": Span(2.0, 30.0)})
+    made = replace(rollout(), sample=clip, evidence=shown(3.0), looks=(look(3.0, 7.0, interval=(2, 6)),))
+    # Second 3 of the clip is second 5 of the video, which lies in the first of two spans, from 4 to 8.
+    assert (reward.evidence_recall(made), reward.relevance(made)) == (0.5, 0.5)
+    assert reward.evidence_iou(made) == pytest.approx(4 / 6)
+
+
+def test_a_term_that_is_no_number_is_no_reward() -> None:
+    with pytest.raises(ValueError, match="'broken' is nan"):
+        behaviour_aware().plus(Term("broken", lambda each: float("nan")))(rollout("Direct"))
+
+
 # --- Accuracy --------------------------------------------------------------------------------------------------------
 
 
@@ -260,6 +273,8 @@ async def test_accuracy_of_choices_and_spans() -> None:
     query = TrainingSample(key="g", video="/v.mp4", question="a jump", task="grounding", spans=(Span(0, 10),))
     assert await accuracy_of(query, Answer(text="", spans=(Span(5, 10), Span(0, 10)))) == 0.5
     assert await accuracy_of(query, Answer(text="")) == 0.0
+    of_clip = query.model_copy(update={"clip": Span(100.0, 140.0), "spans": (Span(110, 120),)})
+    assert await accuracy_of(of_clip, Answer(text="", spans=(Span(10, 20),))) == 1.0
     hidden = SAMPLE.model_copy(update={"correct_option": None})
     assert await accuracy_of(hidden, Answer(text="A", choice="A")) is None
 

@@ -58,6 +58,29 @@ def test_a_function_of_one_s_own() -> None:
     assert spec.reward()(a_rollout()).terms == pytest.approx({"letters": 0.3})
 
 
+def used_tool(rollout: Rollout) -> bool:
+    return rollout.used_tool
+
+
+@pytest.mark.parametrize("gate", ["tool_used", f"{__name__}:used_tool"])
+def test_terms_have_gates(gate: str) -> None:
+    spec = RewardSpec(terms=(TermSpec(measure="accuracy", gate=gate),))
+    assert spec.reward()(a_rollout()).total == 0
+    assert spec.reward()(a_rollout(usage=Usage(tool_calls={"clip_sample": 1}))).total == 0.9
+
+
+def test_gates_of_the_right_and_the_valid() -> None:
+    spec = RewardSpec(terms=(TermSpec(measure="format", gate="correct"),), correct_from=0.95)
+    assert spec.reward()(a_rollout()).total == 0
+    assert spec.reward()(a_rollout(accuracy=1.0)).total == 1
+    lenient = RewardSpec(
+        terms=(TermSpec(measure="format", gate="valid"), TermSpec(measure="accuracy")), gate="none"
+    ).reward()
+    assert lenient(a_rollout(violations=("no answer",))).terms == {"format": 0.0, "accuracy": 0.9}
+    with pytest.raises(ConfigurationError, match=r"no gate 'sometimes'.*valid, correct, tool_used"):
+        RewardSpec(terms=(TermSpec(measure="accuracy", gate="sometimes"),)).reward()
+
+
 @pytest.mark.parametrize(
     ("measure", "problem"),
     [

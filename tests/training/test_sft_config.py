@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from pydantic import ValidationError
 
 from videobrain.errors import ConfigurationError, InputError, MissingDependencyError
@@ -168,6 +169,13 @@ def test_a_directory_holds_one_training(tmp_path: Path) -> None:
     (made.out / "training.json").write_text("{", "utf-8")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         run_training(made, name="sft")
+
+
+def test_a_second_start_is_refused_while_the_first_goes_on(tmp_path: Path) -> None:
+    made = begun(tmp_path, step=4, steps=4)
+    with FileLock(made.out / ".lock"), pytest.raises(ConfigurationError, match="Another process trains in"):
+        run_training(made, name="sft")
+    run_training(made, name="sft")
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:

@@ -149,7 +149,6 @@ def test_a_training_is_killed_and_goes_on(training: Training) -> None:
         assert step["training/rollout_probs_diff_max"] < 1e-3
         assert step["rollout/tool_used"] == 1
         assert step["rollout/frames"] > 2
-        assert step["rollout/rewritten_replies"] >= 0
         assert step["rollout/left_out"] == 0
     assert any(step["actor/grad_norm"] > 0 for step in metrics.values())
     # The question on the broken video was asked in one of the steps, and another one in its place.

@@ -35,7 +35,13 @@ from videobrain.agent.steps import (
     StopReason,
     ToolOutcome,
 )
-from videobrain.agent.strategies import BlindStrategy, UniformStrategy, VideoBrainStrategy, resolve_strategy
+from videobrain.agent.strategies import (
+    BlindStrategy,
+    UniformStrategy,
+    VideoBrainStrategy,
+    offers_tools,
+    resolve_strategy,
+)
 from videobrain.agent.subtitles import EpisodeSubtitles, SubtitlePrompts, subtitle_prompts
 from videobrain.agent.trace import Trace
 
@@ -76,6 +82,7 @@ __all__ = [
     "UniformStrategy",
     "VideoBrainStrategy",
     "WarningRaised",
+    "offers_tools",
     "parse_choice",
     "parse_reply",
     "plan_frames",

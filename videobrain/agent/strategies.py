@@ -75,6 +75,11 @@ class BlindStrategy:
         return await run.drive(run.episode(plan, (), turns=1), ())
 
 
+def offers_tools(strategy: Strategy) -> bool:
+    """Whether a strategy may offer the run's tools to the model: all may but the baselines."""
+    return not isinstance(strategy, UniformStrategy | BlindStrategy)
+
+
 def resolve_strategy(strategy: str | Strategy) -> Strategy:
     """A strategy by name: ``videobrain``, ``uniform``, ``uniform-N`` or ``blind``; strategies themselves pass.
 

@@ -59,6 +59,10 @@ def evaluate(
         str | None, typer.Option(help="open_clip model of the frame index. [default: $VIDEOBRAIN_ENCODER]")
     ] = None,
     strategy: Annotated[str, typer.Option(help="videobrain, uniform-N (one shot) or blind.")] = "videobrain",
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a tool; give it once for each. [default: uniform_sample and clip_sample]"),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions.")] = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="A part of the videos, such as 2/4.")] = None,
     concurrency: Annotated[
@@ -115,6 +119,7 @@ def evaluate(
         model,
         base_url=base_url,
         encoder=encoder,
+        tools=tool or None,
         strategy=strategy,
         limits={name: value for name, value in given.items() if value is not None},
         settings={} if constrain is None else {"constrain_replies": constrain},
@@ -253,19 +258,18 @@ class _Judging(NamedTuple):
 def _judging(model: str | None, base_url: str | None, rubric: Path | None) -> _Judging | None:
     """The judge of ``--judge``."""
     from videobrain.errors import VideoBrainError
-    from videobrain.evaluation.judge import Judge
+    from videobrain.evaluation.judge import Judge, judge_settings
     from videobrain.evaluation.rubric import CORRECTNESS, read_rubric
     from videobrain.models import resolve_model
-    from videobrain.settings import Settings
 
     if model is None:
         for given, option in ((base_url, "--judge-base-url"), (rubric, "--rubric")):
             if given is not None:
                 raise typer.BadParameter("it is for a --judge, and none is given", param_hint=option)
         return None
-    try:  # asked at temperature 0: what was judged before costs nothing
+    try:
         judged_by = CORRECTNESS if rubric is None else read_rubric(rubric)
-        judge = resolve_model(model, base_url=base_url, settings=Settings(reply_cache=True))
+        judge = resolve_model(model, base_url=base_url, settings=judge_settings())
     except VideoBrainError as error:
         _fail(error)
     return _Judging(Judge(judge, rubric=judged_by), judge)

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from videobrain.agent import Event, ReplyReceived, RequestRetrying, RequestStarted, Trace
 from videobrain.brain import VideoBrain
+from videobrain.errors import EncoderUnavailableError
 from videobrain.evaluation.asking import ask_sample
 from videobrain.evaluation.concurrency import AdaptiveLimit
 from videobrain.evaluation.manifest import Manifest, manifest_of
@@ -156,8 +157,16 @@ class Here(NamedTuple):
 
 
 async def manifest_here(brain: VideoBrain, about: About) -> Here:
-    """Reach the model of this process, and say what a run with it is."""
-    reached = await brain.reach()
+    """Reach the model of this process, and say what a run with it is.
+
+    Raises:
+        EncoderUnavailableError: Frames cannot be searched, and the figures would be those of other tools.
+    """
+    try:
+        reached = await brain.reach(encoder=True)
+    except EncoderUnavailableError as error:
+        without = 'Or leave clip_sample out: --tool uniform_sample (tools=["uniform_sample"]).'
+        raise EncoderUnavailableError(error.message, hint=f"{error.hint} {without}".strip()) from error
     manifest = manifest_of(brain, reached, benchmark=about.benchmark, split=about.split, subtitles=about.subtitles)
     return Here(manifest, reached.servers)
 

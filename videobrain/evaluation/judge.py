@@ -28,6 +28,7 @@ from videobrain.evaluation.verdict import Judgement, MissingVerdict, Verdict, co
 from videobrain.evaluation.verdict_file import VerdictFile, read_judgements
 from videobrain.models import ChatModel, ChatReply, ChatRequest, Message, TextPart
 from videobrain.result import Usage
+from videobrain.settings import Settings
 from videobrain.text import misfits, well_formed
 
 _FAILURES = 16
@@ -51,6 +52,14 @@ Reply with JSON that fits this schema and with nothing else. Give the reason fir
 {schema}"""
 _SCALES = {"yes/no": "true or false", "score": "a number from 0 to 1"}
 _CORRECTION = "That reply could not be used: {problem}. Reply with JSON that fits the schema and with nothing else."
+
+
+def judge_settings() -> Settings:
+    """Settings of a judging model: it is asked at temperature 0, so replies are kept unless that is switched off."""
+    settings = Settings()
+    if "reply_cache" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"reply_cache": True})
 
 
 class Judge:

@@ -12,14 +12,17 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 import videobrain.errors
 from videobrain.brain import VideoBrain
-from videobrain.errors import VideoBrainError
+from videobrain.errors import ConfigurationError, VideoBrainError
 from videobrain.evaluation.asking import HOPELESS
 from videobrain.evaluation.executor import About, Posed, ask_here, manifest_here
 from videobrain.evaluation.manifest import Manifest
 from videobrain.evaluation.sample import Sample
 from videobrain.recipe import Recipe
+from videobrain.text import misfits
 
 _GATHERING_SECONDS = 0.2
 """Time in which further news are waited for, so that a busy worker does not send each by itself."""
@@ -93,6 +96,10 @@ class Worker:
             self._manifest, _ = await manifest_here(brain, self._about)
         except VideoBrainError as error:
             return _refusal(error)
+        except ValidationError as error:
+            host = socket.gethostname()
+            problem = f"The settings of the worker on {host} cannot be used: {misfits(error)}."
+            return _refusal(ConfigurationError(problem, hint=f"Look at the VIDEOBRAIN_* variables of {host}."))
         return self._manifest.model_dump_json()
 
     async def ask(self, sample: str, video: str, subtitles: str | None) -> Told | Refusal:

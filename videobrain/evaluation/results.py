@@ -23,7 +23,7 @@ from typing import Self
 import filelock
 from pydantic import ValidationError
 
-from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError
+from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError, ModelConnectionError
 from videobrain.evaluation.lines import JsonLines
 from videobrain.evaluation.manifest import Manifest, key_of
 from videobrain.evaluation.record import Record
@@ -35,6 +35,9 @@ _LOGGER = logging.getLogger(__name__)
 MANIFEST_FILE, RESULTS_FILE, TRACES = "run.json", "results.jsonl", "traces"
 SUPERSEDED_FILE = "superseded.jsonl"
 _LOCK = ".lock"
+UNREACHED = f"{ModelConnectionError.__name__}: "
+"""How the error begins of a question whose server was gone. It says nothing of the question, and any later start
+asks it again."""
 
 
 def read_results(directory: str | os.PathLike[str]) -> list[Record]:
@@ -143,7 +146,8 @@ class RunDirectory:
 
         Args:
             wanted: The samples of this start by the keys of their answers.
-            retry_errors: Whether questions that failed are asked again.
+            retry_errors: Whether questions that failed are asked again. Those whose server could not be reached always
+                are.
 
         Raises:
             EvaluationStoppedError: The results have to be changed and cannot be written.
@@ -233,12 +237,17 @@ class _Settling:
         """Whether a question that is wanted read otherwise when this was its answer."""
         return record.sample.key in self.samples and key_of(record) not in self.wanted
 
+    def _is_asked_again(self, record: Record) -> bool:
+        if record.error is None:
+            return False
+        return self._retry_errors or record.error.startswith(UNREACHED)
+
     def kept(self, records: Iterator[Record]) -> Iterator[Record]:
         """The records that stay, with the present truth."""
         for record in records:
             key = key_of(record)
             sample = self.wanted.get(key)
-            again = self._retry_errors and sample is not None and record.error is not None
+            again = sample is not None and self._is_asked_again(record)
             stale = self.is_stale(record)
             self.stale += stale
             if stale or again or key in self._seen:

@@ -63,7 +63,8 @@ async def evaluate(
         shard: A part of the videos, such as ``2/4``; see `merge_runs`.
         concurrency: Questions at once; ``auto`` follows what the server can do.
         max_errors: End the run once so many questions have failed in it; None never does.
-        retry_errors: Ask questions again that failed in an earlier start.
+        retry_errors: Ask questions again that failed in an earlier start. Those whose server could not be reached are
+            asked again in any case.
         keep_frames: Keep the frames' bytes in the traces, so that reports of them have pictures.
         subtitles: Ask with the subtitles that a question has. Where they cannot be used it is asked without them, and
             its record has a warning.

@@ -13,6 +13,7 @@ from videobrain.evaluation.metrics import (
     Accuracy,
     Grounding,
     Judged,
+    Search,
     accuracy,
     accuracy_by_slice,
     cgbench,
@@ -22,6 +23,7 @@ from videobrain.evaluation.metrics import (
     macro_accuracy,
     nextgqa,
     qvhighlights,
+    temporal_search,
 )
 from videobrain.evaluation.record import Record
 from videobrain.evaluation.results import read_manifest, read_results
@@ -55,6 +57,8 @@ class Scores(BaseModel):
     """The same by every slice that the benchmark names, and by duration."""
     grounding: Grounding | None = None
     """How well spans fit; None where none are asked for and none were given."""
+    search: Search | None = None
+    """How the frames that were shown meet the true spans; None where none are known."""
     own: dict[str, float] = {}
     """The figures that the benchmark's authors report beside accuracy, in percent and under their names."""
     judged: Judged | None = None
@@ -106,6 +110,7 @@ def score_run(
         total=total,
         slices=slices,
         grounding=grounding(localised, verdicts=verdicts),
+        search=temporal_search(records),
         own=_own(manifest.benchmark, localised, slices),
         judged=judged(wanting, judgements, judge=judge, rubric=rubric) if wanting else None,
         without_subtitles=sum(any(map(_is_about_subtitles, record.warnings)) for record in records),

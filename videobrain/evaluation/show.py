@@ -23,7 +23,7 @@ from videobrain.report.words import counted
 
 _LINE_SECONDS = 30.0
 """Time between two lines of progress where nothing can move, as in a log file."""
-_PROBLEMS = 5
+_PROBLEMS = 20
 _FILE_WIDTH = 140
 """Characters of a table's line in a file, where no terminal says how many there are."""
 
@@ -96,6 +96,10 @@ class EvaluationDisplay:
             self._console.print(Text(str(problem), "yellow"), soft_wrap=True)
         if more := len(others[_PROBLEMS:]):
             self._console.print(Text(f"… and {more} more problems of the files.", "yellow"), soft_wrap=True)
+        expected = benchmark.expected_questions
+        if expected is not None and len(benchmark.samples) < expected:
+            said = f"The files hold {len(benchmark.samples):,} of the split's {counted(expected, 'question')}."
+            self._console.print(Text(said, "yellow"), soft_wrap=True)
         if videos := len(benchmark.missing_videos):
             left_out = len(benchmark.samples) - len(benchmark.playable)
             said = f"{_count(videos, 'video is', 'videos are')} missing: {counted(left_out, 'question')} left out."
@@ -186,6 +190,12 @@ def _remarks(scores: Scores) -> list[str]:
         fit = scores.grounding
         recall = ", ".join(f"{name} {share}" for name, share in fit.recall.items() if name.startswith("R1"))
         remarks.append(f"Spans of {counted(fit.questions, 'question')}: mIoU {fit.miou}, {recall}.")
+    if scores.search is not None:
+        found = scores.search
+        remarks.append(
+            f"Frames shown against the evidence of {counted(found.questions, 'question')}: "
+            f"recall {found.recall}, precision {found.precision}, F1 {found.f1}."
+        )
     if scores.own:
         figures = ", ".join(f"{name} {value:.1f}" for name, value in scores.own.items() if "@0." not in name)
         remarks.append(f"As the authors of {scores.benchmark} report it: {figures}.")

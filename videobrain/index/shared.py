@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -20,6 +21,8 @@ _SLICE_SECONDS = 0.25
 """Work done between two looks at the cancel flag, and the time another caller waits for its turn."""
 _MOST_AT_ONCE = 64
 _POLL_SECONDS = 0.02
+_TEXTS_KEPT = 512
+"""Embeddings of texts: models ask for the same few things again and again, of one video and of many."""
 _EXIT_SECONDS = 5.0
 """What the interpreter's end waits for a download that nobody needs any more."""
 
@@ -43,6 +46,7 @@ class SharedEncoder:
         self._loaded = False
         self._failure: BaseException | None = None
         self._seconds_per_frame: float | None = None
+        self._texts: OrderedDict[str, npt.NDArray[np.float32]] = OrderedDict()
 
     def __repr__(self) -> str:
         state = "loaded" if self._loaded else "failed" if self._failure is not None else "not loaded"
@@ -142,20 +146,27 @@ class SharedEncoder:
         return vectors
 
     async def embed_text(self, text: str) -> npt.NDArray[np.float32]:
-        """Embed one text; shape (dimension,).
+        """Embed one text; shape (dimension,), read-only. The texts embedded last are kept.
 
         Raises:
             EncoderUnavailableError: The encoder cannot be loaded.
         """
         await self.load()
+        known = self._texts.pop(text, None)
+        if known is None:
 
-        def work() -> Embeddings:
-            with self._busy:
-                return self._encoder.embed_texts([text])
+            def work() -> Embeddings:
+                with self._busy:
+                    return self._encoder.embed_texts([text])
 
-        vectors = await self._run(work, threading.Event())
-        self._check(vectors, 1)
-        return np.asarray(vectors[0])
+            vectors = await self._run(work, threading.Event())
+            self._check(vectors, 1)
+            known = np.asarray(vectors[0])
+            known.flags.writeable = False
+        self._texts[text] = known
+        while len(self._texts) > _TEXTS_KEPT:
+            self._texts.popitem(last=False)
+        return known
 
     async def _run(self, work: Callable[[], Embeddings], cancelled: threading.Event) -> Embeddings:
         # The asynchronous lock keeps the order and costs waiting tasks no thread; the one in the thread holds off the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -36,6 +36,11 @@ def tools_for(tools: Sequence[Tool[Any]], *, named: bool, subtitles: bool) -> li
     if subtitles:
         return [*tools] if named else [*tools, search_subtitles]
     return [tool for tool in tools if tool is not search_subtitles]
+
+
+def may_search(names: Iterable[str]) -> bool:
+    """Whether one of these tools may search the frame index: `clip_sample` does, and one of somebody's own may."""
+    return not {*names} <= {uniform_sample.name, search_subtitles.name}
 
 
 def find_tool(name: str) -> Tool[Any]:

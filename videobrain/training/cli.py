@@ -140,10 +140,12 @@ def assignments(texts: list[str] | None, option: str) -> dict[str, Any]:
 
 
 def show_plan(config: TrainingConfig) -> None:
-    """Print the command, and verl's configuration where verl is there to say what that is."""
+    """Print the command, the files that it reads, and verl's configuration where verl is there to say what that is."""
     from videobrain.errors import MissingDependencyError
 
     sys.stdout.write(f"{config.launch().shell()}\n\n")
+    for path, text in config.files().items():
+        sys.stdout.write(f"{path}\n{json.dumps(json.loads(text), indent=1)}\n\n")
     try:
         sys.stdout.write(config.check())
     except MissingDependencyError as error:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
-from videobrain.agent import Trace
+from videobrain.agent import ToolFinished, Trace
 from videobrain.brain import VideoBrain
 from videobrain.errors import MissingDependencyError, RolloutError, VideoBrainError
 from videobrain.evaluation.judge import Judge
@@ -116,16 +116,21 @@ class Player:
     async def __aenter__(self) -> Self:
         await self._brain.__aenter__()
         try:
-            # A search that cannot work would teach the policy to do without.
+            # A search that cannot work would teach the policy to do without, a judge that cannot, to answer choices.
             await self._brain.reach(encoder=True)
+            if self._judge_model is not None:
+                await self._judge_model.capacity()
         except BaseException:
-            await self._brain.aclose()
+            await self._aclose()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self._aclose()
+
+    async def _aclose(self) -> None:
         await self._brain.aclose()
         if self._judge_model is not None:
             await self._judge_model.aclose()
@@ -139,8 +144,8 @@ class Player:
             name: What its trace is called within the directory of traces; none is written without it.
 
         Raises:
-            RolloutError: It is to be left out: its run failed or was cut by the clock, it has no reply, or nobody can
-                say how right its answer is. The cause is chained to it.
+            RolloutError: It is to be left out: its run or a tool failed, or was cut by the clock, it has no reply, or
+                nobody can say how right its answer is. The cause is chained to it.
         """
         shown = sample.video if sample.clip is None else Clip(Path(sample.video), *sample.clip)
         with self._model.rollout(generate) as tokens:
@@ -157,7 +162,13 @@ class Player:
             raise await self._left_out(name, answer, f"The run of {sample.key!r} has no reply.")
         if answer.stop_reason == "seconds":
             raise await self._left_out(name, answer, f"The run of {sample.key!r} was cut by the clock.")
-        accuracy = await accuracy_of(sample, answer, judge=self._judge)
+        if failed := _failed_tool(answer.trace):
+            raise await self._left_out(name, answer, f"A tool of the run of {sample.key!r} failed: {failed}")
+        try:
+            accuracy = await accuracy_of(sample, answer, judge=self._judge)
+        except VideoBrainError as error:
+            problem = f"The judge of {sample.key!r} failed: {error}"
+            raise await self._left_out(name, answer, problem) from error
         if accuracy is None:
             problem = f"Nobody can say how right the answer to {sample.key!r} is."
             raise await self._left_out(name, answer, problem)
@@ -165,7 +176,8 @@ class Player:
         try:
             worth = self._reward(rollout)
         except Exception as error:  # a term of the user's own
-            raise RolloutError(f"The reward of {sample.key!r} failed: {type(error).__name__}: {error}") from error
+            problem = f"The reward of {sample.key!r} failed: {type(error).__name__}: {error}"
+            raise await self._left_out(name, answer, problem) from error
         played = Played(rollout, worth, trajectory, answer)
         told = {"key": sample.key, "reward": worth.total, **played.figures(), "violations": list(rollout.violations)}
         await self._keep(name, answer.trace, told)
@@ -187,7 +199,18 @@ class Player:
             with whole_file(place / f"{last}.reward.json") as file:
                 file.write(json.dumps(told, indent=1).encode() + b"\n")
 
-        await anyio.to_thread.run_sync(write)
+        try:
+            await anyio.to_thread.run_sync(write)
+        except OSError as error:  # what a training is about is not its traces
+            _LOGGER.warning("the rollout %s cannot be kept: %s", name, error)
+
+
+def _failed_tool(trace: Trace) -> str:
+    """What the first tool said that failed, which is none of the policy's doing; empty where none did."""
+    for event in trace.events:
+        if isinstance(event, ToolFinished) and event.in_episode and event.outcome.kind == "error":
+            return event.outcome.text or event.tool
+    return ""
 
 
 def _profile(model: str, processor: Any) -> ModelProfile:

@@ -14,6 +14,7 @@ import typer
 from videobrain.training.cli import Errors
 
 if TYPE_CHECKING:
+    from videobrain.evaluation.show import EvaluationDisplay
     from videobrain.models import ChatModel
     from videobrain.settings import Settings
     from videobrain.training.rounds import Asking
@@ -65,12 +66,14 @@ def classify(
 ) -> None:
     """Find out which questions the initial frames suffice for: Direct, Adaptive or Active."""
 
-    async def work(asking: Asking) -> None:
+    async def work(asking: Asking, display: EvaluationDisplay) -> None:
         from videobrain.evaluation.benchmarks import load_benchmark
         from videobrain.training.classify import classify as classify_samples
         from videobrain.training.sample import training_samples
 
-        samples = training_samples(load_benchmark(benchmark, data, split=split, videos=videos))[:limit]
+        loaded = load_benchmark(benchmark, data, split=split, videos=videos)
+        display.problems(loaded)
+        samples = training_samples(loaded)[:limit]
         async with _named(asking.settings, (student, student_base_url), (teacher, teacher_base_url)) as (one, other):
             found = await classify_samples(samples, one, other, out, votes=votes, more=more, asking=asking)
         _show(found.markdown(), found.counts(), as_json)
@@ -109,7 +112,7 @@ def trajectories(
         raise typer.BadParameter(f"{keep!r} is neither best nor all", param_hint="--keep")
     kept: Literal["best", "all"] = "best" if keep == "best" else "all"
 
-    async def work(asking: Asking) -> None:
+    async def work(asking: Asking, display: EvaluationDisplay) -> None:
         from videobrain.training.sample import read_samples
         from videobrain.training.trajectories import write_trajectories
 
@@ -148,7 +151,7 @@ async def _named(settings: Settings, *models: tuple[str, str | None]) -> AsyncIt
 
 
 def _run(
-    work: Callable[[Asking], Awaitable[None]],
+    work: Callable[[Asking, EvaluationDisplay], Awaitable[None]],
     *,
     temperature: float,
     quiet: bool,
@@ -156,7 +159,7 @@ def _run(
     **how: Any,
 ) -> None:
     """Do the work with a display; an error of ours becomes words and an exit status."""
-    from videobrain.evaluation.judge import Judge
+    from videobrain.evaluation.judge import Judge, judge_settings
     from videobrain.evaluation.show import EvaluationDisplay
     from videobrain.models import resolve_model
     from videobrain.settings import Settings
@@ -164,7 +167,7 @@ def _run(
 
     async def run() -> None:
         name, url = judge
-        judging = resolve_model(name, base_url=url, settings=Settings(reply_cache=True)) if name else None
+        judging = resolve_model(name, base_url=url, settings=judge_settings()) if name else None
         try:
             with EvaluationDisplay(quiet=quiet) as display:
                 await work(
@@ -173,7 +176,8 @@ def _run(
                         judge=Judge(judging) if judging else None,
                         on_progress=display.of_run,
                         **how,
-                    )
+                    ),
+                    display,
                 )
         finally:
             if judging is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -67,9 +68,13 @@ class Reward:
 
         Raises:
             InputError: A term needs what the sample does not have, such as its class.
+            ValueError: A term is no finite number.
         """
         closed = self.gate is not None and not self.gate(rollout)
         parts = {term.name: 0.0 if closed else _value(term, rollout) for term in self.terms}
+        for name, value in parts.items():
+            if not math.isfinite(value):
+                raise ValueError(f"the term {name!r} is {value}")
         return Worth(sum(parts.values()), parts)
 
     def plus(self, *terms: Term) -> Reward:
@@ -155,7 +160,7 @@ def behaviour_of(rollout: Rollout, *, correct_from: float = CORRECT_FROM) -> flo
 
 def evidence_recall(rollout: Rollout) -> float:
     """Share of the true spans of which at least one shown frame lies within, from 0 to 1; 0 where none is known."""
-    spans = rollout.sample.spans
+    spans = rollout.spans
     times = [shown.timestamp_seconds for shown in rollout.evidence]
     seen = sum(any(start <= time < end for time in times) for start, end in spans)
     return seen / len(spans) if spans else 0.0
@@ -164,12 +169,12 @@ def evidence_recall(rollout: Rollout) -> float:
 def evidence_iou(rollout: Rollout) -> float:
     """IoU of the interval of the last tool call that named one with the true spans, from 0 to 1; 0 without any."""
     looked = [look.interval for look in rollout.looks if look.interval is not None]
-    return overlap(looked[-1:], rollout.sample.spans).iou if looked and rollout.sample.spans else 0.0
+    return overlap(looked[-1:], rollout.spans).iou if looked and rollout.spans else 0.0
 
 
 def relevance(rollout: Rollout) -> float:
     """How much of what each call newly showed lies in the true spans: the mean over the calls, from 0 to 1."""
-    spans = rollout.sample.spans
+    spans = rollout.spans
     shares = [
         sum(any(start <= time < end for start, end in spans) for time in look.new) / len(look.new) if look.new else 0.0
         for look in rollout.looks

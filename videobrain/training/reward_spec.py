@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,7 @@ from videobrain.errors import ConfigurationError
 from videobrain.evaluation.verdict import CORRECT_FROM
 from videobrain.training.reward import (
     FORMAT_WEIGHT,
+    Gate,
     Measure,
     Reward,
     Term,
@@ -46,6 +47,8 @@ MEASURES: Mapping[str, Measure] = {
     "frames_shown": frames_shown,
 }
 """Measures that have a name."""
+GATES = ("valid", "correct", "tool_used")
+"""Gates of terms that have a name."""
 
 
 class TermSpec(BaseModel):
@@ -56,6 +59,9 @@ class TermSpec(BaseModel):
     measure: str
     """A name of `MEASURES`, or ``package.module:function`` for a function that takes a `Rollout` and gives a number."""
     weight: float = 1.0
+    gate: str | None = None
+    """When it counts: ``valid``, ``correct``, ``tool_used``, or ``package.module:function`` for a function that takes a
+    `Rollout` and says yes or no. By default always."""
     name: str | None = None
     """What it is called in figures; by default as the measure is."""
 
@@ -92,9 +98,11 @@ class RewardSpec(BaseModel):
         """The reward itself.
 
         Raises:
-            ConfigurationError: A measure is not known or cannot be imported, or two terms have one name.
+            ConfigurationError: A measure or a gate is not known or cannot be imported, or two terms have one name.
         """
-        terms = tuple(Term(term.label, self._measure(term.measure), term.weight) for term in self.terms)
+        terms = tuple(
+            Term(term.label, self._measure(term.measure), term.weight, self._gate(term.gate)) for term in self.terms
+        )
         return Reward(terms, is_valid if self.gate == "valid" else None)
 
     def _measure(self, named: str) -> Measure:
@@ -102,19 +110,37 @@ class RewardSpec(BaseModel):
             return partial(behaviour_of, correct_from=self.correct_from)
         if named in MEASURES:
             return MEASURES[named]
-        module, colon, function = named.partition(":")
-        if not colon:
-            raise ConfigurationError(
-                f"There is no measure {named!r} for a reward.",
-                hint=f"Name one of {', '.join(MEASURES)}, or a function of yours as package.module:function.",
-            )
-        try:
-            found = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigurationError(
-                f"The measure {named!r} cannot be imported: {error}", hint="Its module must be on PYTHONPATH."
-            ) from error
-        if not callable(found):
-            raise ConfigurationError(f"The measure {named!r} is no function.")
-        measure: Measure = found
+        measure: Measure = _imported("measure", named, MEASURES)
         return measure
+
+    def _gate(self, named: str | None) -> Gate | None:
+        match named:
+            case None:
+                return None
+            case "valid":
+                return is_valid
+            case "correct":
+                return lambda rollout: rollout.accuracy >= self.correct_from
+            case "tool_used":
+                return lambda rollout: rollout.used_tool
+        gate: Gate = _imported("gate", named, GATES)
+        return gate
+
+
+def _imported(kind: str, named: str, known: Iterable[str]) -> Any:
+    """A function of the user's own."""
+    module, colon, function = named.partition(":")
+    if not colon:
+        raise ConfigurationError(
+            f"There is no {kind} {named!r} for a reward.",
+            hint=f"Name one of {', '.join(known)}, or a function of yours as package.module:function.",
+        )
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(
+            f"The {kind} {named!r} cannot be imported: {error}", hint="Its module must be on PYTHONPATH."
+        ) from error
+    if not callable(found):
+        raise ConfigurationError(f"The {kind} {named!r} is no function.")
+    return found

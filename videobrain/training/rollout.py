@@ -48,7 +48,13 @@ class Rollout:
     usage: Usage
     looks: tuple[Look, ...]
     evidence: tuple[Evidence, ...]
-    """Every frame that was shown, the initial ones first."""
+    """Every frame that was shown, the initial ones first. Times are those of the video that was asked about: of the
+    clip, where the sample has one."""
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The true spans, in seconds of the video that was asked about."""
+        return _spans(self.sample)
 
     @property
     def valid(self) -> bool:
@@ -102,7 +108,7 @@ async def accuracy_of(sample: Sample, answer: Answer, *, judge: Judge | None = N
     if sample.task == "choice":
         return float(prediction.choice == sample.letter)
     if sample.task != "open":
-        return best_match(prediction.spans[0], sample.spans).iou if prediction.spans else 0.0
+        return best_match(prediction.spans[0], _spans(sample)).iou if prediction.spans else 0.0
     if not prediction.text.strip():
         return 0.0
     own = own_score(_record(sample, prediction))
@@ -110,6 +116,11 @@ async def accuracy_of(sample: Sample, answer: Answer, *, judge: Judge | None = N
         return own
     verdict = await judge.judge(sample, prediction)
     return None if isinstance(verdict, MissingVerdict) else verdict.score
+
+
+def _spans(sample: Sample) -> tuple[Span, ...]:
+    begins = sample.clip.start_seconds if sample.clip is not None else 0.0
+    return tuple(Span(start - begins, end - begins) for start, end in sample.spans)
 
 
 def _record(sample: Sample, prediction: Prediction) -> Record:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import anyio
 import anyio.to_thread
 
-from videobrain.agent import Strategy, VideoBrainStrategy
+from videobrain.agent import Strategy
 from videobrain.brain import VideoBrain
 from videobrain.errors import InputError
 from videobrain.evaluation.benchmarks import LoadedBenchmark
@@ -142,9 +142,6 @@ class Rounds:
                 on_progress(name, progress)
 
         async with brain:
-            if brain.strategy.name == VideoBrainStrategy().name:
-                # Without the search, what is found out would be about other tools.
-                await brain.reach(encoder=True)
             await evaluate(
                 _benchmark(copied, directory),
                 brain,

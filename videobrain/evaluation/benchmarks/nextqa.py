@@ -69,8 +69,9 @@ def _number(answer: str) -> int:
 
 
 def _spans(about: dict[str, Any], question: str, file: str) -> tuple[Span, ...]:
-    spans = (about.get("location") or {}).get(question)
-    if not spans:
+    located = about.get("location")
+    spans = located.get(question) if isinstance(located, dict) else None
+    if not isinstance(spans, list) or not spans:
         raise RowError(f"{file} has no span for question {question}")
     return tuple(span_of(span, "location") for span in spans)
 

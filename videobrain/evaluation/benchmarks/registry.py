@@ -113,9 +113,9 @@ def _row(name: str, benchmark: Benchmark) -> BenchmarkRow:
 def _loaded(point: EntryPoint) -> Benchmark:
     try:
         loaded = point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever somebody's module does when it is imported
         raise ConfigurationError(
-            f"The benchmark {point.name!r} cannot be loaded from {point.value!r}: {error}.",
+            f"The benchmark {point.name!r} cannot be loaded from {point.value!r}: {type(error).__name__}: {error}.",
             hint="Reinstall the package that brings it.",
         ) from error
     if not isinstance(loaded, Benchmark):

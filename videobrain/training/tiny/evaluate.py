@@ -169,12 +169,8 @@ async def _ask_model(
     try:
         for strategy in strategies:
             run = out / RUNS / _file_name(f"{name}-{weights}") / strategy
-            # Strategies without tools never search, so nothing is embedded ahead for them.
-            warm = None if strategy == "videobrain" else False
             # A search that a busy machine cuts short would say nothing of the model.
-            settings = Settings(
-                cache_dir=out / "cache", temperature=0.0, warm_index=warm, tool_timeout_seconds=_TOOL_SECONDS
-            )
+            settings = Settings(cache_dir=out / "cache", temperature=0.0, tool_timeout_seconds=_TOOL_SECONDS)
             await run_benchmark(
                 benchmark,
                 VideoBrain(chat, strategy=strategy, settings=settings),

@@ -41,10 +41,10 @@ def find_checkpoint(source: Path) -> Path:
 
 
 def read_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The model's weights by name, on the CPU, adapters merged. A model of which only adapters were saved gives those.
+    """The model's weights by name, on the CPU, adapters merged.
 
     Raises:
-        InputError: A shard is missing or damaged, or adapters are there without their scale.
+        InputError: A shard is missing or damaged, or adapters are there without their scale or without the model.
     """
     shards = _shards(checkpoint)
     names = list(shards[0])
@@ -69,7 +69,12 @@ def merged(weights: Mapping[str, torch.Tensor], scale: float) -> dict[str, torch
         else:
             found[name.replace(".base_layer.", ".")] = weight
     for name, pair in adapters.items():
-        base = found[name]
+        base = found.get(name)
+        if base is None:
+            raise InputError(
+                f"The checkpoint holds an adapter of {name!r} without that weight.",
+                hint="Train without verl's save_lora_only, which leaves the model out of its checkpoints.",
+            )
         found[name] = (base.float() + scale * (pair["B"].float() @ pair["A"].float())).to(base.dtype)
     return found
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from videobrain.errors import ConfigurationError, MissingDependencyError
+from videobrain.files import whole_file
 from videobrain.text import misfits
 from videobrain.training.verl.cpu import cpu_environment
 from videobrain.training.verl.launch import Launch
@@ -121,6 +122,17 @@ class TrainingConfig(BaseModel, ABC):
     @abstractmethod
     def command(self, device: Device) -> tuple[str, ...]:
         """The command that runs verl, without verl's keys."""
+
+    def files(self) -> Mapping[Path, str]:
+        """Files that verl's processes read beside their command, with the JSON that has to stand in them."""
+        return {}
+
+    def write_files(self) -> None:
+        """Write those files."""
+        for path, text in self.files().items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as file:
+                file.write(text.encode() + b"\n")
 
     def compile(self) -> dict[str, JsonValue]:
         """Everything in which this training differs from verl's defaults, as verl's keys."""

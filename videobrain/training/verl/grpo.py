@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from videobrain.agent import resolve_strategy
-from videobrain.errors import ConfigurationError
-from videobrain.files import whole_file
+from videobrain.errors import ConfigurationError, MissingDependencyError
 from videobrain.limits import Limits
+from videobrain.models import resolve_model
 from videobrain.recipe import Recipe
 from videobrain.settings import Settings
 from videobrain.tools import resolve_tools
@@ -24,6 +25,7 @@ from videobrain.training.verl.config import Device, TrainingConfig, python_modul
 from videobrain.training.verl.cpu import ray_overrides
 from videobrain.training.verl.launch import StepDone
 from videobrain.training.verl.objectives import OBJECTIVES, Average, Objective
+from videobrain.training.verl.overrides import schema_directory
 from videobrain.training.verl.run import TrainingResult, run_training
 
 _MODULES = "videobrain.training.verl"
@@ -87,9 +89,9 @@ class GrpoConfig(TrainingConfig):
     """Of the rollouts; validation takes the likeliest token."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     prompt_tokens: int = Field(default=8192, ge=1)
-    """Tokens of the first request, its images included."""
+    """Tokens of the first request, its images included. A rollout may have these and `response_tokens` together."""
     response_tokens: int = Field(default=16384, ge=1)
-    """Tokens of all that follows: replies, corrections, the frames that tools show."""
+    """Tokens of all that follows: replies, corrections, the frames that tools show. Dr. GRPO's fixed length."""
     reply_tokens: int = Field(default=8192, ge=1)
     """Tokens of one reply."""
     limits: Limits = Limits()
@@ -102,7 +104,7 @@ class GrpoConfig(TrainingConfig):
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of `Settings` for the rollouts."""
     keep_rollouts: bool = True
-    """Write the trace of each rollout, with its frames and its reward."""
+    """Write the trace of each rollout, with its frames and its reward: up to a few megabytes each."""
 
     # What it is worth
     reward: RewardSpec = RewardSpec()
@@ -321,26 +323,26 @@ class GrpoConfig(TrainingConfig):
             traces=self.out / ROLLOUTS if self.keep_rollouts else None,
         )
 
-    def write_files(self) -> None:
-        """Write what verl's processes read beside their command."""
-        self.out.mkdir(parents=True, exist_ok=True)
+    def files(self) -> Mapping[Path, str]:
+        """What the rollouts are played with, and verl's list of agent loops, which names that file."""
         play = self.out / _PLAY_FILE
         loops: list[dict[str, Any]] = [
             {"name": "videobrain", "_target_": f"{_MODULES}.agent_loop.VideoBrainLoop", "settings": str(play)}
         ]
         # JSON is YAML, which verl reads.
-        for path, text in ((play, self.play_settings().model_dump_json()), (self.out / _LOOP_FILE, json.dumps(loops))):
-            with whole_file(path) as file:
-                file.write(text.encode() + b"\n")
+        return {play: self.play_settings().model_dump_json(), self.out / _LOOP_FILE: json.dumps(loops)}
 
     def check_samples(self) -> None:
         """See to it that the samples are there, are enough for a batch, and have what the reward wants.
 
         Raises:
             InputError: A file is missing or damaged, a video is missing, or nobody could say what is right.
-            ConfigurationError: There are fewer samples than a batch has, or one is not classified and has to be.
+            ConfigurationError: There are fewer samples than a batch has, one is not classified and has to be, or the
+                reward or the judge cannot be used.
         """
         self.reward.reward()
+        if self.judge is not None:
+            resolve_model(self.judge, base_url=self.judge_base_url)
         for files, least in ((self.samples, self.batch_size), (self.validate_on, 1)):
             samples = [sample for file in files for sample in read_samples(file)]
             if files and len(samples) < least:
@@ -360,8 +362,9 @@ class GrpoConfig(TrainingConfig):
 
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "paper": {"model": "Qwen/Qwen3-VL-8B-Instruct", "gpus": 8},
+    "paper": {"device": "cuda", "model": "Qwen/Qwen3-VL-8B-Instruct", "gpus": 8},
     "one-gpu": {
+        "device": "cuda",
         "model": "Qwen/Qwen3-VL-4B-Instruct",
         "lora_rank": 32,
         "learning_rate": 1e-5,
@@ -401,9 +404,11 @@ def run_grpo(config: GrpoConfig, *, on_step: Callable[[StepDone], object] | None
     Raises:
         InputError: A file of samples cannot be used.
         ConfigurationError: A key is unknown to verl, or the directory holds another training.
-        MissingDependencyError: verl is not installed.
+        MissingDependencyError: verl is not installed, or vLLM, where it samples.
         TrainingFailedError: The training failed; says after which step, why, and where its log is.
     """
     config.check_samples()
-    config.write_files()
+    schema_directory()
+    if config.rollout == "vllm" and find_spec("vllm") is None:
+        raise MissingDependencyError("Rollouts are sampled with vLLM, which is not installed.", extra="train,vllm")
     return run_training(config, name="grpo", on_step=on_step, may_change=_MAY_CHANGE)

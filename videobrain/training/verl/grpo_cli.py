@@ -17,6 +17,8 @@ SHOWN_METRICS = {
     "rollout/tool_used": "tool_used",
     "rollout/frames": "frames",
     "actor/grad_norm": "grad_norm",
+    "validation/reward": "validation_reward",
+    "validation/accuracy": "validation_accuracy",
 }
 """What of verl's metrics progress shows, and what it calls it."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -59,8 +60,20 @@ def schema_directory() -> Path:
     found = importlib.util.find_spec("verl")
     places = found.submodule_search_locations if found is not None else None
     if not places or importlib.util.find_spec("hydra") is None:
-        raise MissingDependencyError("Training of large models needs verl.", extra="train")
+        raise missing_verl()
     return Path(next(iter(places))) / "trainer" / "config"
+
+
+def missing_verl() -> MissingDependencyError:
+    """The error where verl is not installed."""
+    if sys.version_info >= (3, 13):  # the extra `train` installs there, without verl
+        running = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return MissingDependencyError(
+            f"Training of large models needs verl 0.9, which Python {running} cannot run.",
+            hint="Make an environment of Python 3.11 or 3.12, and: pip install 'videobrain[train]'",
+            extra="train",
+        )
+    return MissingDependencyError("Training of large models needs verl.", extra="train")
 
 
 def composed(schema: str, overrides: Overrides) -> Any:

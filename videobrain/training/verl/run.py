@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import filelock
 
 from videobrain.errors import ConfigurationError
 from videobrain.files import whole_file
@@ -14,6 +17,7 @@ from videobrain.training.verl.config import CHECKPOINTS, LOGS, TrainingConfig
 from videobrain.training.verl.launch import StepDone, run_command
 
 CONFIG_FILE, FINISHED_FILE, METRICS_FILE = "training.json", "finished.json", "metrics.jsonl"
+_LOCK = ".lock"
 _LATEST, _STEP_PREFIX = "latest_checkpointed_iteration.txt", "global_step_"  # verl's own
 _MAY_CHANGE = frozenset(
     {
@@ -51,11 +55,38 @@ def run_training(
         may_change: Further fields that may be other than those that the directory was begun with.
 
     Raises:
-        ConfigurationError: A key is unknown to verl, or the directory holds another training.
+        ConfigurationError: A key is unknown to verl, or the directory holds another training, or one that is going on.
         MissingDependencyError: verl is not installed.
         TrainingFailedError: The training failed; says after which step, why, and where its log is.
     """
     config.check()
+    with _alone(config):
+        return _run(config, name, on_step, _MAY_CHANGE | may_change)
+
+
+@contextmanager
+def _alone(config: TrainingConfig) -> Iterator[None]:
+    """Keep a second start out of the directory: it would clear away what the first one is writing."""
+    if config.nodes > 1 and not config.ray:  # torchrun is started on each machine, in one directory
+        yield
+        return
+    config.out.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(config.out / _LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise ConfigurationError(
+            f"Another process trains in {config.out}.", hint="Wait until it has ended, or name another directory."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run(
+    config: TrainingConfig, name: str, on_step: Callable[[StepDone], object] | None, may_change: frozenset[str]
+) -> TrainingResult:
     launch = config.launch()
     out = config.out
     before = _begun(out)
@@ -63,11 +94,12 @@ def run_training(
     if before is not None and last_step(out) is None:  # it failed before it learnt anything, and binds nobody
         (out / METRICS_FILE).unlink(missing_ok=True)
     elif before is not None:
-        _check_same(out, before, now, _MAY_CHANGE | may_change)
+        _check_same(out, before, now, may_change)
     if not _is_done(config, before, now):
         (out / FINISHED_FILE).unlink(missing_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         _write(out / CONFIG_FILE, now)
+        config.write_files()
         _clear(out, config.keep_checkpoints)
         run_command(launch, name=name, logs=out / LOGS, metrics=out / METRICS_FILE, on_step=on_step)
         _write(out / FINISHED_FILE, {"step": last_step(out)})
