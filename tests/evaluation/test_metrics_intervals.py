@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
@@ -98,3 +100,14 @@ def test_every_value_has_a_cluster() -> None:
     for values, names in (([], []), ([1.0], []), ([1.0], ["a", "b"])):
         with pytest.raises(ValueError, match="one cluster for each value"):
             clustered(values, names)
+
+
+def test_the_order_of_the_questions_changes_no_digit() -> None:
+    chance = random.Random(0)
+    rows = [(chance.random(), chance.random(), f"v{number % 7}") for number in range(60)]
+    found = set()
+    for _ in range(5):
+        chance.shuffle(rows)
+        ours, theirs, names = zip(*rows, strict=True)
+        found.add((clustered(ours, names), paired(ours, theirs, names)))
+    assert len(found) == 1

@@ -17,6 +17,7 @@ from tests.evaluation.test_eval_command import SECONDS, Command, wait_for
 from videobrain import Settings, VideoBrain
 from videobrain.agent import Trace
 from videobrain.errors import ConfigurationError, EvaluationStoppedError, MissingDependencyError
+from videobrain.evaluation.concurrency import FIRST
 from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.ray_session import RayCluster
 from videobrain.evaluation.results import read_manifest, read_results
@@ -181,8 +182,8 @@ async def test_a_server_that_refuses_for_load_is_asked_less_and_frames_are_kept(
 ) -> None:
     bench.answers = Answers({number: [Fault.rate_limit(0.01)] for number in (0, 3)}, seconds=0.1)
     await bench.run(keep_frames=True)
-    assert bench.moments[0].concurrency == 4
-    assert bench.moments[-1].concurrency in (1, 2)
+    assert bench.moments[0].concurrency == FIRST
+    assert bench.moments[-1].concurrency in (FIRST // 2, FIRST // 4)
     records = read_results(bench.home / "run")
     assert len(records) == 12
     trace = Trace.load(bench.home / "run" / (records[0].trace or ""))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from videobrain.errors import ConfigurationError
+from videobrain.evaluation.concurrency import FIRST
 from videobrain.evaluation.executor import Posed, limit_for
 from videobrain.evaluation.ray_session import RayCluster, gpus_of, places
 from videobrain.evaluation.sample import Sample
@@ -86,8 +87,8 @@ def test_how_many_workers() -> None:
 
 def test_how_many_questions_at_once() -> None:
     assert limit_for("openai:m", 7, workers=3).now == 7
-    assert limit_for("openai:m", "auto", workers=3).now == 4  # one server for all
-    assert limit_for("openai:m", "auto", workers=9).now == 9
+    assert limit_for("openai:m", "auto", workers=3).now == FIRST  # one server for all
+    assert limit_for("openai:m", "auto", workers=FIRST + 5).now == FIRST + 5
     assert limit_for("local:m", "auto").now == 2
     assert limit_for("tiny", "auto", workers=3).now == 6  # each has its own
-    assert limit_for("vllm:m", "auto", workers=3).now == 12
+    assert limit_for("vllm:m", "auto", workers=3).now == 3 * FIRST

@@ -60,7 +60,7 @@ def clustered(
     10,000 times as many clusters as there are are drawn with replacement; the interval goes from the 2.5th to the
     97.5th percentile of their means. Where the clusters do not differ, being one or having equal means, drawing them
     shows nothing, and the interval is Wilson's for as many answers as there are clusters. With fewer than about ten
-    clusters it is too narrow. The same values give the same interval.
+    clusters it is too narrow. The same values give the same interval, in whatever order they come.
 
     Args:
         values: At least one.
@@ -71,7 +71,7 @@ def clustered(
     Statistical Association 22 (1927), 209-212.
     """
     sums, counts = _clusters(values, clusters)
-    mean = float(np.mean(np.asarray(values, dtype=float)))
+    mean = math.fsum(values) / len(values)
     return Interval(mean, *_percentiles(sums, counts, mean, bounds))
 
 
@@ -89,7 +89,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[st
     """
     differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
     sums, counts = _clusters(differences, clusters)
-    mean = float(np.mean(differences))
+    mean = math.fsum(differences) / len(differences)
     low, high = _percentiles(sums, counts, mean, (-1.0, 1.0)) if differences.any() else (0.0, 0.0)
     return Difference(mean, low, high, _swapped(sums), len(differences))
 
@@ -117,7 +117,9 @@ def _clusters(values: Sequence[float] | Floats, clusters: Sequence[str]) -> tupl
     if len(values) != len(clusters) or not len(values):
         raise ValueError(f"{len(values)} values in {len(clusters)} clusters: there must be one cluster for each value")
     _, members = np.unique(np.asarray(clusters), return_inverse=True)
-    sums: Any = np.bincount(members, weights=np.asarray(values, dtype=float))
+    weights = np.asarray(values, dtype=float)
+    order = np.lexsort((weights, members))  # sums of floats depend on it
+    sums: Any = np.bincount(members[order], weights=weights[order])
     return sums, np.bincount(members)
 
 
