@@ -237,6 +237,16 @@ async def test_leaving_ask_many_early_cancels_the_rest(video: Path, settings: Se
     assert next(questions).question != "q9999"
 
 
+class Slow(ScriptedModel):
+    """Leaves time for what goes on beside its replies."""
+
+    async def complete(
+        self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None
+    ) -> ChatReply:
+        await anyio.sleep(0.3)
+        return await super().complete(request, on_event=on_event)
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("how", "embeds"),
@@ -250,13 +260,6 @@ async def test_leaving_ask_many_early_cancels_the_rest(video: Path, settings: Se
 async def test_frames_are_embedded_ahead_for_those_who_may_search(
     how: dict[str, Any], embeds: bool, video: Path, settings: Settings
 ) -> None:
-    class Slow(ScriptedModel):
-        async def complete(
-            self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None
-        ) -> ChatReply:
-            await anyio.sleep(0.3)
-            return await super().complete(request, on_event=on_event)
-
     encoder = ColourEncoder()
     warm = settings.model_copy(update={"warm_index": True})
     await VideoBrain(Slow([ANSWER]), encoder=encoder, settings=warm, **how).ask(video, "What?")
@@ -272,13 +275,6 @@ async def test_warming_looks_for_weights_off_the_event_loop(video: Path, setting
         def weights_local(self) -> bool:
             looked_in.append(threading.current_thread())
             return False
-
-    class Slow(ScriptedModel):
-        async def complete(
-            self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None
-        ) -> ChatReply:
-            await anyio.sleep(0.2)
-            return await super().complete(request, on_event=on_event)
 
     encoder = Elsewhere()
     await VideoBrain(Slow([ANSWER]), encoder=encoder, settings=settings).ask(video, "What?")

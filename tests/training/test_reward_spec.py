@@ -77,7 +77,7 @@ def test_gates_of_the_right_and_the_valid() -> None:
         terms=(TermSpec(measure="format", gate="valid"), TermSpec(measure="accuracy")), gate="none"
     ).reward()
     assert lenient(a_rollout(violations=("no answer",))).terms == {"format": 0.0, "accuracy": 0.9}
-    with pytest.raises(ConfigurationError, match=r"no gate 'sometimes'.*valid, correct, tool_used"):
+    with pytest.raises(ConfigurationError, match=r"no gate 'sometimes'.*correct, valid, tool_used"):
         RewardSpec(terms=(TermSpec(measure="accuracy", gate="sometimes"),)).reward()
 
 

@@ -97,7 +97,7 @@ async def ask_sample(
         **_of(sample, manifest),
         prediction=_in_whole_video(sample, done.prediction),
         stop_reason=done.answer.stop_reason,
-        seen_seconds=tuple(shown.timestamp_seconds + _begins(sample) for shown in done.answer.evidence),
+        seen_seconds=tuple(shown.timestamp_seconds + sample.begins_seconds for shown in done.answer.evidence),
         usage=done.usage,
         warnings=tuple(dict.fromkeys([*warnings, *(said for answer in done.answers for said in answer.warnings)])),
     )
@@ -122,13 +122,9 @@ def _of(sample: Sample, manifest: Manifest) -> dict[str, Any]:
 
 def _in_whole_video(sample: Sample, prediction: Prediction) -> Prediction:
     """The prediction with its spans in seconds of the whole video."""
-    begins = _begins(sample)
+    begins = sample.begins_seconds
     spans = tuple(Span(start + begins, end + begins) for start, end in prediction.spans)
     return prediction.model_copy(update={"spans": spans})
-
-
-def _begins(sample: Sample) -> float:
-    return sample.clip.start_seconds if sample.clip else 0.0
 
 
 def _recorded(events: list[Event]) -> Trace | None:

@@ -62,6 +62,11 @@ class Sample(BaseModel):
         return PurePosixPath(self.video).stem
 
     @property
+    def begins_seconds(self) -> float:
+        """Second of the whole video at which what is asked about begins."""
+        return self.clip.start_seconds if self.clip else 0.0
+
+    @property
     def letter(self) -> str | None:
         """Letter of the true option."""
         return None if self.correct_option is None else ascii_uppercase[self.correct_option]

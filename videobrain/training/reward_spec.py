@@ -47,8 +47,8 @@ MEASURES: Mapping[str, Measure] = {
     "frames_shown": frames_shown,
 }
 """Measures that have a name."""
-GATES = ("valid", "correct", "tool_used")
-"""Gates of terms that have a name."""
+GATES: Mapping[str, Gate] = {"valid": is_valid, "tool_used": lambda rollout: rollout.used_tool}
+"""Gates that have a name, beside ``correct``, which takes a bound."""
 
 
 class TermSpec(BaseModel):
@@ -114,16 +114,13 @@ class RewardSpec(BaseModel):
         return measure
 
     def _gate(self, named: str | None) -> Gate | None:
-        match named:
-            case None:
-                return None
-            case "valid":
-                return is_valid
-            case "correct":
-                return lambda rollout: rollout.accuracy >= self.correct_from
-            case "tool_used":
-                return lambda rollout: rollout.used_tool
-        gate: Gate = _imported("gate", named, GATES)
+        if named is None:
+            return None
+        if named == "correct":
+            return lambda rollout: rollout.accuracy >= self.correct_from
+        if named in GATES:
+            return GATES[named]
+        gate: Gate = _imported("gate", named, ("correct", *GATES))
         return gate
 
 

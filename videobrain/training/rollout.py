@@ -119,7 +119,7 @@ async def accuracy_of(sample: Sample, answer: Answer, *, judge: Judge | None = N
 
 
 def _spans(sample: Sample) -> tuple[Span, ...]:
-    begins = sample.clip.start_seconds if sample.clip is not None else 0.0
+    begins = sample.begins_seconds
     return tuple(Span(start - begins, end - begins) for start, end in sample.spans)
 
 

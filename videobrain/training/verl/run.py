@@ -67,10 +67,10 @@ def run_training(
 @contextmanager
 def _alone(config: TrainingConfig) -> Iterator[None]:
     """Keep a second start out of the directory: it would clear away what the first one is writing."""
+    config.out.mkdir(parents=True, exist_ok=True)
     if config.nodes > 1 and not config.ray:  # torchrun is started on each machine, in one directory
         yield
         return
-    config.out.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(config.out / _LOCK, timeout=0)
     try:
         lock.acquire()
@@ -97,7 +97,6 @@ def _run(
         _check_same(out, before, now, may_change)
     if not _is_done(config, before, now):
         (out / FINISHED_FILE).unlink(missing_ok=True)
-        out.mkdir(parents=True, exist_ok=True)
         _write(out / CONFIG_FILE, now)
         config.write_files()
         _clear(out, config.keep_checkpoints)
