@@ -1,0 +1,1 @@
+"""Tests and benchmarks; a package, since verl installs another one of this name."""
