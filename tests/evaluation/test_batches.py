@@ -297,7 +297,12 @@ async def test_evidence_is_a_second_run_of_the_same_question(bench: Bench) -> No
         key="q", video="a.mp4", question="Which?", task="choice", options=("red", "blue"), clip=Span(0.5, 1.0)
     )
     manifest = Manifest(
-        benchmark="nextgqa", split="test", model="m", strategy="videobrain", settings={}, settings_digest="0"
+        benchmark="b",
+        split="test",
+        model="m",
+        strategy="videobrain",
+        settings={"evidence": True},
+        settings_digest="0",
     )
     model = ScriptedModel([ANSWER.format("A"), ANSWER.format("[[0, 0.25]]")])
     settings = Settings(decoder="pyav", cache_dir=bench.home / "cache", warm_index=False)
@@ -320,6 +325,22 @@ async def test_evidence_is_a_second_run_of_the_same_question(bench: Bench) -> No
         assert (bench.home / "merged" / str(name)).read_bytes() == trace.dump()
     scores = score_run(bench.home / "merged")
     assert scores.own == {}  # the question has no true span here
+
+
+async def test_evidence_is_asked_for_of_any_benchmark(bench: Bench) -> None:
+    bench.rows = [question(0, spans=[[0, 0.25]])]
+    bench.answers.faults = {0: [ANSWER.format("B"), ANSWER.format("[[0, 0.25]]")]}
+    scores = await bench.run("asked", evidence=True)
+    (record,) = read_results(bench.home / "asked")
+    assert record.prediction == Prediction(text="B", choice="B", spans=(Span(0, 0.25),))
+    assert record.evidence_trace
+    assert scores.grounding is not None
+    assert scores.grounding.miou.value == 1
+    bench.answers.faults = {0: [ANSWER.format("B")]}
+    await bench.run("not")
+    assert read_results(bench.home / "not")[0].evidence_trace is None
+    with pytest.raises(ConfigurationError, match="evidence is true, not false"):
+        await bench.run("asked")
 
 
 async def test_questions_are_asked_with_their_subtitles(bench: Bench) -> None:

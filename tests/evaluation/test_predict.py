@@ -9,10 +9,8 @@ import pytest
 
 from videobrain import Answer, LimitExceeded, Limits, Settings, VideoBrain
 from videobrain.agent import Conclusion, Run
-from videobrain.evaluation.benchmarks import benchmark_rows
 from videobrain.evaluation.metrics import grounding
 from videobrain.evaluation.predict import (
-    ASKS_FOR_EVIDENCE,
     evidence_question_for,
     predict,
     prediction_of,
@@ -163,7 +161,3 @@ def test_usage_adds_up() -> None:
     one = Usage(turns=1, frames=3, tool_calls={"a": 1, "b": 2}, seconds=0.5)
     other = Usage(turns=2, input_tokens=7, tool_calls={"b": 1}, seconds=1.5)
     assert one + other == Usage(turns=3, frames=3, input_tokens=7, tool_calls={"a": 1, "b": 3}, seconds=2.0)
-
-
-def test_benchmarks_that_ask_for_evidence_exist() -> None:
-    assert {row.name for row in benchmark_rows()} >= ASKS_FOR_EVIDENCE

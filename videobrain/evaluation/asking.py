@@ -18,7 +18,7 @@ from videobrain.errors import (
     VideoBrainError,
 )
 from videobrain.evaluation.manifest import Manifest
-from videobrain.evaluation.predict import ASKS_FOR_EVIDENCE, Predicted, predict
+from videobrain.evaluation.predict import Predicted, predict
 from videobrain.evaluation.record import Prediction, Record
 from videobrain.evaluation.sample import Sample
 from videobrain.result import Clip, Span
@@ -77,7 +77,7 @@ async def ask_sample(
 
     async def ask(subtitles: Path | None) -> Predicted:
         shown = video if sample.clip is None else Clip(video, *sample.clip)
-        evidence = manifest.benchmark in ASKS_FOR_EVIDENCE
+        evidence = manifest.settings["evidence"] is True
         return await predict(brain, sample, shown, evidence=evidence, subtitles=subtitles, on_event=note)
 
     try:

@@ -93,6 +93,19 @@ def evaluate(
     no_subtitles: Annotated[
         bool, typer.Option("--no-subtitles", help="Ask without the subtitles that questions have.")
     ] = False,
+    evidence: Annotated[
+        bool | None,
+        typer.Option(
+            "--evidence/--no-evidence",
+            help="Also ask where each answer is seen. [default: where the benchmark scores that]",
+        ),
+    ] = None,
+    reply_cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--reply-cache/--no-reply-cache", help="Keep the model's replies on disk. [default: $VIDEOBRAIN_REPLY_CACHE]"
+        ),
+    ] = None,
     keep_frames: Annotated[bool, typer.Option("--keep-frames", help="Keep the frames in the traces.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
     quiet: Quiet = False,
@@ -115,6 +128,7 @@ def evaluate(
         "corrections": max_corrections,
         "seconds": max_seconds,
     }
+    settings = {"constrain_replies": constrain, "reply_cache": reply_cache}
     brain = _brain(
         model,
         base_url=base_url,
@@ -122,7 +136,7 @@ def evaluate(
         tools=tool or None,
         strategy=strategy,
         limits={name: value for name, value in given.items() if value is not None},
-        settings={} if constrain is None else {"constrain_replies": constrain},
+        settings={name: value for name, value in settings.items() if value is not None},
     )
     scores = _run(
         benchmark,
@@ -134,6 +148,7 @@ def evaluate(
         judging=judging,
         quiet=quiet,
         subtitles=not no_subtitles,
+        evidence=evidence,
         limit=limit,
         shard=shard,
         concurrency=_concurrency(concurrency),

@@ -33,6 +33,8 @@ class About(NamedTuple):
     split: str
     subtitles: bool
     """Whether questions that have subtitles are asked with them."""
+    evidence: bool
+    """Whether it is also asked where answers are seen."""
     keep_frames: bool
     """Whether traces keep the frames' bytes."""
 
@@ -167,7 +169,14 @@ async def manifest_here(brain: VideoBrain, about: About) -> Here:
     except EncoderUnavailableError as error:
         without = 'Or leave clip_sample out: --tool uniform_sample (tools=["uniform_sample"]).'
         raise EncoderUnavailableError(error.message, hint=f"{error.hint} {without}".strip()) from error
-    manifest = manifest_of(brain, reached, benchmark=about.benchmark, split=about.split, subtitles=about.subtitles)
+    manifest = manifest_of(
+        brain,
+        reached,
+        benchmark=about.benchmark,
+        split=about.split,
+        subtitles=about.subtitles,
+        evidence=about.evidence,
+    )
     return Here(manifest, reached.servers)
 
 

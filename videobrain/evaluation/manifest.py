@@ -97,7 +97,9 @@ class Manifest(BaseModel):
         ]
 
 
-def manifest_of(brain: VideoBrain, reached: Reached, *, benchmark: str, split: str, subtitles: bool = True) -> Manifest:
+def manifest_of(
+    brain: VideoBrain, reached: Reached, *, benchmark: str, split: str, subtitles: bool = True, evidence: bool = False
+) -> Manifest:
     """The manifest of a run with this `VideoBrain`, as far as it can be known before there are questions.
 
     Args:
@@ -106,8 +108,9 @@ def manifest_of(brain: VideoBrain, reached: Reached, *, benchmark: str, split: s
         benchmark: Name of the benchmark.
         split: Which part of it.
         subtitles: Whether questions that have subtitles are asked with them.
+        evidence: Whether it is also asked where answers are seen.
     """
-    settings = {**settings_of(brain, reached), "subtitles": subtitles}
+    settings = {**settings_of(brain, reached), "subtitles": subtitles, "evidence": evidence}
     return Manifest(
         benchmark=benchmark,
         split=split,

@@ -20,8 +20,6 @@ from videobrain.evaluation.spans import read_spans
 from videobrain.limits import Limits
 from videobrain.result import Answer, Question, SubtitleSource, Usage, VideoSource
 
-ASKS_FOR_EVIDENCE = frozenset({"cgbench", "nextgqa"})
-"""Benchmarks that score, beside the answer to a question, in which spans of the video the answer is seen."""
 MAX_SPANS = {"grounding": 5, "highlights": 10}
 """Spans that are asked for: so many as scorers look at (R5; the ten windows of QVHighlights)."""
 MAX_EVIDENCE_SPANS = 5
@@ -69,7 +67,7 @@ async def predict(
         sample: The question; its truth is not looked at.
         video: The video.
         evidence: Ask a second question for the spans in which the answer is seen, unless the strategy gave some with
-            its answer. Wanted for the benchmarks of `ASKS_FOR_EVIDENCE`; it has no meaning where spans are the answer.
+            its answer. It has no meaning where spans are the answer.
         limits: Limits of each run.
         subtitles: Subtitles that each run has; `Sample.subtitles` alone does not say in which directory they lie.
         on_event: Called with each event of each run.

@@ -42,6 +42,7 @@ async def evaluate(
     retry_errors: bool = False,
     keep_frames: bool = False,
     subtitles: bool = True,
+    evidence: bool | None = None,
     judge: Judge | None = None,
     executor: Literal["local", "ray"] | RayCluster = "local",
     on_progress: Callable[[Progress], None] | None = None,
@@ -68,6 +69,8 @@ async def evaluate(
         keep_frames: Keep the frames' bytes in the traces, so that reports of them have pictures.
         subtitles: Ask with the subtitles that a question has. Where they cannot be used it is asked without them, and
             its record has a warning.
+        evidence: Ask a second time about each question, where its answer is seen; None does so where the benchmark
+            scores that. Each question then costs about twice as much.
         judge: Judges the answers in words, once all questions are finished and the model is given back, since both may
             need the same device. Verdicts are kept as the answers are; a later start judges what has none.
         executor: Where the questions are asked. ``local`` is this process. ``ray`` is a Ray cluster, whose workers each
@@ -93,7 +96,8 @@ async def evaluate(
         raise ConfigurationError("limit and max_errors must be at least 1.")
     part = Shard.parse(shard) if isinstance(shard, str) else shard
     samples = _chosen(benchmark, limit, part)
-    about = About(benchmark.benchmark.name, benchmark.split, subtitles, keep_frames)
+    asked = benchmark.benchmark.asks_for_evidence if evidence is None else evidence
+    about = About(benchmark.benchmark.name, benchmark.split, subtitles, asked, keep_frames)
     async with AsyncExitStack() as written:
         async with _place(executor, brain, about, concurrency, samples) as place:
             ready = await place.reach()

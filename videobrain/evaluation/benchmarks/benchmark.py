@@ -64,6 +64,8 @@ class Benchmark:
     """Folders within the directory in which videos are sought, in this order."""
     subtitles: tuple[str, ...] = ()
     """Folders in which subtitles are sought."""
+    asks_for_evidence: bool = False
+    """Whether it scores, beside the answer to a question, in which spans of the video the answer is seen."""
     published: tuple[Published, ...] = ()
     """Results of others, which a comparison of runs prints beside its own."""
 

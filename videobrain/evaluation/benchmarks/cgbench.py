@@ -45,4 +45,5 @@ CGBENCH = Benchmark(
     read=_read,
     videos=("cg_videos_720p", "videos", "."),
     subtitles=("cg_subtitles", "subtitles"),
+    asks_for_evidence=True,
 )

@@ -112,5 +112,6 @@ NEXTGQA = Benchmark(
     ),
     read=_read_grounded,
     videos=_VIDEOS,
+    asks_for_evidence=True,
     published=published("nextgqa", "Acc@GQA", videomind=(25.2, 28.2)),
 )
