@@ -470,7 +470,9 @@ def main() -> None:
         app()
     except InputError as error:  # raised before anything ran, such as by a wrong model string
         _fail(str(error), 2)
-    except ValidationError as error:  # a setting from the environment
+    except ValidationError as error:
+        if error.title != "Settings":  # else one from the environment
+            raise
         wrong = "; ".join(f"VIDEOBRAIN_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
         _fail(f"A setting cannot be used: {wrong}", 2)
     except BrokenPipeError:

@@ -153,6 +153,8 @@ def test_a_file_cut_anywhere_loads_or_is_an_error(trace: Trace, tmp_path: Path) 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="cannot be read: No such file"):
         Trace.load(tmp_path / "nowhere.jsonl")
+    with pytest.raises(TraceError, match="RUN/traces"):
+        Trace.load(tmp_path)
 
 
 def test_a_trace_that_does_not_replay_says_where(trace: Trace) -> None:

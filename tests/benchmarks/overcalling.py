@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -19,12 +20,14 @@ from videobrain.training.trajectories import TRAJECTORIES_FILE, write_trajectori
 from videobrain.world import World, WorldQuestion, write_dataset
 
 DIRECTLY = 4
-"""Every so many questions are answered at once, so that both is tried where answers are drawn by chance."""
+"""One in so many conversations about each question is without a call, so that both is tried where replies are drawn."""
 SECONDS = 600
 
 
 class Overcalling:
     """Knows the truth about questions that the first frames answer, and calls a tool before most of its answers.
+
+    Whether it does, does not depend on the question: then chance decides in its pupil too, and both ways are tried.
 
     Args:
         questions: With their videos; no two have the same words.
@@ -33,10 +36,8 @@ class Overcalling:
     name = "overcalling"
 
     def __init__(self, questions: Iterable[tuple[World, WorldQuestion]]) -> None:
-        self._asked = {
-            question.question: (number % DIRECTLY == 0, world, question)
-            for number, (world, question) in enumerate(questions)
-        }
+        self._questions = {question.question: (world, question) for world, question in questions}
+        self._begun: Counter[str] = Counter()
 
     @property
     def profile(self) -> ModelProfile:
@@ -49,10 +50,11 @@ class Overcalling:
         self, request: ChatRequest, *, on_event: Callable[[ModelEvent], None] | None = None
     ) -> ChatReply:
         asked, *_ = (message for message in request.messages if message.role == "user")
-        directly, world, question = self._asked[asked.text.partition("\n")[0]]
+        world, question = self._questions[asked.text.partition("\n")[0]]
         subject = world.subject(question)
         called = len(request.messages) > 2
-        if not called and not directly:
+        self._begun[question.question] += not called
+        if not called and self._begun[question.question] % DIRECTLY:
             everything = {"start_frame": 0, "end_frame": question.frame_count}
             if subject:
                 return ChatReply(text=call("Look closer.", "clip_sample", {**everything, "prompt": subject}))
@@ -79,8 +81,9 @@ def write_lessons(place: Path, *, videos: int, seed: int, encoder: Path) -> Path
             question = WorldQuestion.model_validate(sample.extra["world"])
             lessons.setdefault(question.question, (sample.of_class("Adaptive"), question))
     teacher = Overcalling((worlds[question.video], question) for _, question in lessons.values())
-    settings = Settings(offline=True, temperature=0.0, cache_dir=place / "cache", tool_timeout_seconds=600)
+    settings = Settings(offline=True, temperature=1.0, cache_dir=place / "cache", tool_timeout_seconds=600)
     samples = [sample for sample, _ in lessons.values()]
     asking = Asking(settings=settings, encoder=str(encoder))
-    anyio.run(partial(write_trajectories, samples, teacher, place / "taught", per_sample=1, asking=asking))
+    taught = partial(write_trajectories, per_sample=DIRECTLY, keep="all", asking=asking)
+    anyio.run(taught, samples, teacher, place / "taught")
     return place / "taught" / TRAJECTORIES_FILE

@@ -41,17 +41,18 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
 }
 """What is trained, and what of the configuration differs."""
 START = "before"
-LESSONS, LESSON_STEPS = 40, 16
+LESSONS, LESSON_STEPS = 20, 32
 """Videos of the lessons that teach to call tools where they are not needed, and steps of that fine-tuning."""
 TRAINING: Mapping[str, Any] = {
     "batch_size": 8,
     "group_size": 8,
-    "learning_rate": 3e-5,
+    "learning_rate": 1e-4,
     "objective": "dr_grpo",
     "entropy": 0.0,
     "prompt_tokens": 2048,
     "response_tokens": 4096,
     "reply_tokens": 768,
+    "rollout": "vllm",
     "rollouts_at_once": 64,
     "attention": "sdpa",
     "keep_rollouts": False,
@@ -71,7 +72,7 @@ def videobrain(python: Path, *arguments: object) -> None:
     """Run a command of ours in verl's environment."""
     # Sampling and training take turns, so that each may have all cores.
     threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **threads}
+    environment = {**os.environ, **CPU_SETTINGS, "PYTHONPATH": str(Path(__file__).parents[2]), **threads}
     subprocess.run([python, "-m", "videobrain", "train", *map(str, arguments)], env=environment, check=True)
 
 
@@ -178,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="directory that keeps everything")
     parser.add_argument("--model", type=Path, help="what both trainings begin with, in the place of that model")
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--videos", type=int, default=40, help="of ten minutes with six questions each")
     parser.add_argument("--questions", type=int, default=500, help="held-out ones, for the table")
     parser.add_argument("--seed", type=int, default=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from evaluation.runs import VIDEOS, Bench
+from evaluation.runs import VIDEOS, Bench, question
 
 from videobrain.errors import ConfigurationError, InputError
 from videobrain.evaluation.merging import merge_runs
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_shards_are_disjoint_by_video_and_their_merge_equals_the_whole(bench: Bench) -> None:
+    bench.rows += [{**question(99), "key": f"gone{number}", "video": f"gone{number % 4}.mp4"} for number in range(6)]
     whole = await bench.run("whole")
     for number in (1, 2, 3):
         await bench.run(f"part-{number}", shard=f"{number}/3")
@@ -25,7 +26,7 @@ async def test_shards_are_disjoint_by_video_and_their_merge_equals_the_whole(ben
     held = [{record.sample.video for record in read_results(part)} for part in parts]
     assert sorted(video for names in held for video in names) == sorted(VIDEOS)
     merged = merge_runs(parts, bench.home / "merged")
-    assert (merged.shard, merged.questions) == (None, 12)
+    assert (merged.shard, merged.questions, merged.missing_videos, merged.missing_questions) == (None, 12, 4, 6)
     assert bench.essence("merged") == bench.essence("whole")
     assert all(
         (bench.home / "merged" / (record.trace or "")).is_file() for record in read_results(bench.home / "merged")

@@ -108,6 +108,10 @@ def test_samples_are_written_as_a_benchmark_of_ones_own(tmp_path: Path) -> None:
     assert read_samples(path) == samples
     assert [each.question_class for each in read_samples(path)] == ["Active", None]
     assert read_samples(path)[1].question_type == "count"
+    named = tmp_path / "named.jsonl"
+    named.write_text(path.read_text("utf-8").replace('"Active"', '"animals"'), "utf-8")
+    with pytest.raises(InputError, match="'q0' has the class 'animals'; a class is Direct, Adaptive, Active"):
+        read_samples(named)
     (folder / VIDEOS[0]).unlink()
     with pytest.raises(InputError, match="the video is missing"):
         read_samples(path)

@@ -278,8 +278,8 @@ class Run:
         except ToolRetry as retry:
             return ToolOutcome(kind="retry", text=str(retry))
         except ToolError as error:
-            if error.abandoned:
-                self.warn(str(error))
+            if error.overran:
+                self.warn(f"{error} The setting tool_timeout_seconds gives it more time.")
             return ToolOutcome(kind="error", text=str(error), withdraw=error.withdraw)
         except DecodeTimeoutError as error:
             return ToolOutcome(kind="error", text=error.message)

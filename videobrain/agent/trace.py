@@ -114,7 +114,8 @@ class Trace:
                     else:
                         events.append(_with_frames(event_adapter.validate_python(record), jpegs))
         except OSError as error:
-            raise TraceError(f"{path} cannot be read: {error.strerror or error}.") from error
+            hint = "A run keeps its traces in RUN/traces; name one of those." if path.is_dir() else ""
+            raise TraceError(f"{path} cannot be read: {error.strerror or error}.", hint=hint) from error
         except (ValueError, KeyError, TypeError) as error:
             raise TraceError(f"{path} is damaged at line {number}: {_first_line(error)}.") from error
         trace = cls(events)

@@ -59,11 +59,10 @@ class Batch:
         max_errors: int | None,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        missing = [sample for sample in benchmark.samples if sample.video in benchmark.missing_videos]
         self.tally = Tally(
             questions=len(samples),
-            missing_videos=len(benchmark.missing_videos),
-            missing_questions=len(missing),
+            missing_videos=run.manifest.missing_videos,
+            missing_questions=run.manifest.missing_questions,
         )
         self._benchmark = benchmark
         self._executor = executor

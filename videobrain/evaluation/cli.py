@@ -103,7 +103,8 @@ def evaluate(
     reply_cache: Annotated[
         bool | None,
         typer.Option(
-            "--reply-cache/--no-reply-cache", help="Keep the model's replies on disk. [default: $VIDEOBRAIN_REPLY_CACHE]"
+            "--reply-cache/--no-reply-cache",
+            help="Keep the model's replies on disk. [default: $VIDEOBRAIN_REPLY_CACHE]",
         ),
     ] = None,
     keep_frames: Annotated[bool, typer.Option("--keep-frames", help="Keep the frames in the traces.")] = False,

@@ -71,6 +71,10 @@ class Manifest(BaseModel):
     """Such as ``2/4``; None for a run of all videos."""
     questions: int = 0
     """How many questions the last start was about, finished ones included."""
+    missing_videos: int = 0
+    """How many videos of this part of the benchmark were not there at the last start."""
+    missing_questions: int = 0
+    """How many questions are about them."""
     versions: dict[str, str] = {}
     """Of videobrain and Python, at the first start."""
     started_at: str = ""

@@ -54,7 +54,8 @@ def merge_runs(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
                 f"{source} does not belong to {sources[0]}: {'; '.join(different)}.",
                 hint="Merge runs of one benchmark, model, strategy and settings.",
             )
-    merged = manifests[0].model_copy(update={"shard": _shard_of(manifests), "questions": _questions_of(manifests)})
+    counts = {name: _sum_of(manifests, name) for name in ("questions", "missing_videos", "missing_questions")}
+    merged = manifests[0].model_copy(update={"shard": _shard_of(manifests), **counts})
     aside = target.with_name(f".{target.name}{ASIDE}")
     try:
         shutil.rmtree(aside, ignore_errors=True)  # of a merge that was killed
@@ -126,9 +127,9 @@ def _shard_of(manifests: Sequence[Manifest]) -> str | None:
     return "+".join(str(shard) for shard in sorted(shards))
 
 
-def _questions_of(manifests: Sequence[Manifest]) -> int:
-    """How many questions the merged run is about, as far as the manifests tell."""
+def _sum_of(manifests: Sequence[Manifest], count: str) -> int:
+    """What a count of the manifests comes to in the merged run, as far as they tell."""
     most: dict[str | None, int] = {}
     for manifest in manifests:
-        most[manifest.shard] = max(most.get(manifest.shard, 0), manifest.questions)
+        most[manifest.shard] = max(most.get(manifest.shard, 0), getattr(manifest, count))
     return most[None] if None in most else sum(most.values())

@@ -219,7 +219,8 @@ class RunDirectory:
         before = {name: old.versions.get(name) for name in new.versions}
         if before != new.versions:
             _LOGGER.warning("%s was begun with %s and goes on with %s", self.path, before, new.versions)
-        return old.model_copy(update={"shard": new.shard, "questions": new.questions})
+        now = ("shard", "questions", "missing_videos", "missing_questions")
+        return old.model_copy(update={name: getattr(new, name) for name in now})
 
 
 class _Settling:

@@ -96,13 +96,19 @@ async def evaluate(
         raise ConfigurationError("limit and max_errors must be at least 1.")
     part = Shard.parse(shard) if isinstance(shard, str) else shard
     samples = _chosen(benchmark, limit, part)
+    missing = [sample for sample in benchmark.missing if part is None or part.holds(sample.video_name)]
     asked = benchmark.benchmark.asks_for_evidence if evidence is None else evidence
     about = About(benchmark.benchmark.name, benchmark.split, subtitles, asked, keep_frames)
     async with AsyncExitStack() as written:
         async with _place(executor, brain, about, concurrency, samples) as place:
             ready = await place.reach()
             manifest = ready.manifest.model_copy(
-                update={"shard": str(part) if part else None, "questions": len(samples)}
+                update={
+                    "shard": str(part) if part else None,
+                    "questions": len(samples),
+                    "missing_videos": len({sample.video for sample in missing}),
+                    "missing_questions": len(missing),
+                }
             )
             run = RunDirectory(Path(out), manifest)
             written.push_async_callback(_close, run)
@@ -119,14 +125,7 @@ async def evaluate(
             )
             await batch.run_all(retry_errors=retry_errors)
         await batch.judge_all()
-    return await anyio.to_thread.run_sync(
-        lambda: score_run(
-            out,
-            **named(judge),
-            missing_videos=batch.tally.missing_videos,
-            missing_questions=batch.tally.missing_questions,
-        )
-    )
+    return await anyio.to_thread.run_sync(lambda: score_run(out, **named(judge)))
 
 
 async def _close(run: RunDirectory) -> None:

@@ -70,22 +70,13 @@ class Scores(BaseModel):
     """Questions that were left out because their video is missing, at the last start."""
 
 
-def score_run(
-    directory: str | os.PathLike[str],
-    *,
-    judge: str | None = None,
-    rubric: str | None = None,
-    missing_videos: int = 0,
-    missing_questions: int = 0,
-) -> Scores:
+def score_run(directory: str | os.PathLike[str], *, judge: str | None = None, rubric: str | None = None) -> Scores:
     """The figures of what a run's directory holds.
 
     Args:
         directory: The run.
         judge: Whose verdicts count, where there are those of several judges.
         rubric: By which rubric, where there are several.
-        missing_videos: How many videos are known to be missing.
-        missing_questions: How many questions are about them.
 
     Raises:
         InputError: It is no run, or it is damaged.
@@ -114,8 +105,8 @@ def score_run(
         own=_own(manifest.benchmark, localised, slices),
         judged=judged(wanting, judgements, judge=judge, rubric=rubric) if wanting else None,
         without_subtitles=sum(any(map(_is_about_subtitles, record.warnings)) for record in records),
-        missing_videos=missing_videos,
-        missing_questions=missing_questions,
+        missing_videos=manifest.missing_videos,
+        missing_questions=manifest.missing_questions,
     )
 
 

@@ -103,10 +103,10 @@ class ToolError(Exception):
 
     Attributes:
         withdraw: The tool will fail again, so that it is not offered any more in this run.
-        abandoned: It still runs in its thread, since Python cannot stop it there.
+        overran: It took longer than it may. A synchronous one still runs in its thread, where Python cannot stop it.
     """
 
-    def __init__(self, message: str, *, withdraw: bool = False, abandoned: bool = False) -> None:
+    def __init__(self, message: str, *, withdraw: bool = False, overran: bool = False) -> None:
         super().__init__(message)
         self.withdraw = withdraw
-        self.abandoned = abandoned
+        self.overran = overran

@@ -83,7 +83,7 @@ class Tool(Generic[P]):
         if scope.cancelled_caught:
             ending = "stopped" if asynchronous else "abandoned in its thread"
             message = f"{self.name} took longer than {seconds:g} seconds and was {ending}."
-            raise ToolError(message, abandoned=not asynchronous)
+            raise ToolError(message, overran=True)
         if isinstance(result, str):
             return ToolResult(text=result)
         if not isinstance(result, ToolResult):

@@ -38,9 +38,7 @@ def sft(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. [default: 1e-5]")] = None,
     lora_rank: Annotated[int | None, typer.Option(min=0, help="Rank of adapters; 0 trains all weights.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a trajectory. [default: 32768]")] = None,
-    save_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps between checkpoints. [default: at the end]")
-    ] = None,
+    save_steps: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints. [default: 20]")] = None,
     device: Annotated[str | None, typer.Option(metavar="auto|cuda|cpu", help="Where. [default: auto]")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of each machine. [default: 1]")] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Machines; needs --rendezvous. [default: 1]")] = None,

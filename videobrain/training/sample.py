@@ -61,10 +61,18 @@ def training_samples(benchmark: LoadedBenchmark) -> list[TrainingSample]:
     """The samples of a benchmark whose video is there.
 
     Those of the synthetic world have their class by construction; others have the one that stands in their slices.
+
+    Raises:
+        InputError: A sample has a class that there is not.
     """
     samples = []
     for sample in benchmark.playable:
         subtitles = benchmark.subtitles_path(sample)
+        if (named := sample.slices.get(CLASS_SLICE)) not in (None, *CLASSES):
+            raise InputError(
+                f"The sample {sample.key!r} has the class {named!r}; a class is {', '.join(CLASSES)}.",
+                hint=f"Give the slice {CLASS_SLICE!r} another name where it is something else.",
+            )
         made = TrainingSample(
             **{
                 **dict(sample),

@@ -38,6 +38,11 @@ class LoadedBenchmark:
         return tuple(sample for sample in self.samples if sample.video not in self.missing_videos)
 
     @property
+    def missing(self) -> tuple[Sample, ...]:
+        """The samples whose video is not there."""
+        return tuple(sample for sample in self.samples if sample.video in self.missing_videos)
+
+    @property
     def expected_questions(self) -> int | None:
         """How many questions the split has in full, where that is known."""
         split = self.benchmark.splits.get(self.split)

@@ -79,8 +79,8 @@ class TrainingConfig(BaseModel, ABC):
     """``auto``: flash attention on GPUs where it is installed, else torch's own, which pads sequences."""
 
     # What is kept
-    save_steps: int | None = Field(default=None, ge=1)
-    """Steps between checkpoints; by default there is one at the end."""
+    save_steps: int | None = Field(default=20, ge=1)
+    """Steps between checkpoints, the most that a kill can cost. There is one at the end too; None has only that."""
     keep_checkpoints: int | None = Field(default=2, ge=1)
     """How many of the newest stay; None keeps all."""
     loggers: tuple[str, ...] = ("console", "tensorboard")
