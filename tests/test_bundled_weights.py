@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,18 @@ async def answers(model: str, folder: Path, questions: Sequence[WorldQuestion], 
             assert outcome.answer is not None
             found[outcome.question.key] = outcome.answer
     return [found[each.key] for each in questions]
+
+
+def test_it_is_as_small_as_promised() -> None:
+    from safetensors import safe_open
+
+    sizes: dict[str, int] = {}
+    for file in bundled.DIRECTORY.rglob("*.safetensors"):
+        with safe_open(file, "np") as weights:
+            sizes[file.name] = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    assert sizes["model.safetensors"] <= 12_000_000
+    assert sizes["open_clip_model.safetensors"] <= 4_000_000
+    assert sum(file.stat().st_size for file in bundled.DIRECTORY.rglob("*") if file.is_file()) <= 30_000_000
 
 
 async def test_it_answers_questions_of_every_kind(folder: Path, tmp_path: Path) -> None:

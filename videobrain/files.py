@@ -14,21 +14,29 @@ ASIDE = ".part"
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Gives a file that becomes `path` at the end of the block; where the block fails, `path` stays as it was.
+def whole_path(path: Path) -> Iterator[Path]:
+    """Gives the path of a file that becomes `path` at the end of the block; where that fails, `path` stays as it was.
+
+    Each writer has its own, so that of several the last one wins.
 
     Raises:
         OSError: The file cannot be written.
     """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{ASIDE}")
     try:
-        with aside.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield aside
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """The same with the file open, which is on the disk before it takes the place of `path`."""
+    with whole_path(path) as aside, aside.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def clear_asides(directory: Path, name: str = "*") -> None:

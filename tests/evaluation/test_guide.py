@@ -109,6 +109,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row for row in ("group: causal", "type: TN", "duration: ") if row not in printed["videobrain"]] == []
     assert len(read_results("runs/first-ten")) == 10
     assert nextgqa(read_results("runs/videobrain"))["Acc@GQA"] > nextgqa(read_results("runs/blind"))["Acc@GQA"] > 0
+    assert "videobrain, as the benchmark's authors report it: Acc@GQA 91.7" in printed["comparison"]
     for said in ("difference, 95 %", "p (Holm)", "mIoU, 95 %", "R1@0.5", "prompt tokens"):
         assert said in printed["comparison"]
     assert len(list(Path("comparison/questions").iterdir())) == VIDEOS * EACH

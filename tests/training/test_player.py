@@ -106,6 +106,9 @@ async def test_a_rollout_and_what_it_is_worth(
     assert logged["rollout/accuracy"] == logged["rollout/Active/tool_used"] == 0.5
     assert logged["rollout/left_out"] == 0.5
     assert logged["rollout/groups_without_signal"] == 0
+    cheaper = {**figures, "reward_behaviour": 0.0}  # as right, and worth less
+    others = rollout_figures([figures, figures, figures, cheaper], ["q", "q", "r", "r"], group_size=2)
+    assert others["rollout/groups_without_signal"] == 0.5
     assert logged["rollout/reward_behaviour"] == 0.25
     validated = validation_figures([figures, guessed.figures()], asked=3)
     assert validated["validation/accuracy"] == validated["validation/Active/tool_used"] == 0.5

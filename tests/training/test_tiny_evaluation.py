@@ -38,7 +38,7 @@ from videobrain.training.tiny.model import TinyShape, make_tiny_model, save_tiny
 from videobrain.training.tiny.tokenizer import make_tiny_processor
 from videobrain.world import World, WorldQuestion
 
-RESULTS = "runs/*/*/results.jsonl"
+RESULTS = "runs/*/*/*/results.jsonl"
 SMALL = TinyShape(text_hidden=64, text_layers=1, text_heads=2, text_key_heads=1, text_inner=64, vision_hidden=32)
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from videobrain.errors import ConfigurationError, MissingDependencyError
 from videobrain.evaluation.comparison import Compared, Comparison, Contrast, compare
-from videobrain.evaluation.metrics import percent
+from videobrain.evaluation.metrics import in_short, percent
 from videobrain.evaluation.page import RunSource, Traces, save_comparison, verdicts_by_run
 from videobrain.evaluation.plot import accuracy_against_frames, save_plot
 from videobrain.evaluation.results import read_results
@@ -149,6 +149,9 @@ def show(comparison: Comparison, console: Console) -> None:
                 f"{run.missing} of other runs are missing"
             )
     console.print(_figures(comparison))
+    for run in comparison.runs:
+        if run.own:
+            console.print(f"{clean(run.name)}, as the benchmark's authors report it: {in_short(run.own)}")
     console.print(_cost(comparison))
     if comparison.published:
         console.print(_published(comparison))

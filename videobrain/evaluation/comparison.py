@@ -21,6 +21,7 @@ from videobrain.evaluation.metrics import (
     holm,
     localises,
     overlap_of,
+    own_figures,
     paired,
     scored,
     slices,
@@ -99,6 +100,8 @@ class RunSummary(BaseModel):
     """Unanswered among all shared questions."""
     grounding: Grounding | None
     """None where no spans were asked for."""
+    own: dict[str, float] = {}
+    """What the benchmark's authors report (`own_figures`), where all questions are of one benchmark."""
 
 
 class Comparison(BaseModel):
@@ -188,6 +191,7 @@ def _summary(
     records = side.records(run)
     found = accuracy(records, verdicts=verdicts).model_copy(update={"accuracy": _interval(right)})
     asked = side.asked(run)
+    benchmarks = list(dict.fromkeys(record.benchmark for record in records))
     spans = [record for question in localised if (record := question.records[run]) is not None]
     return RunSummary(
         name=side.names[run],
@@ -199,6 +203,7 @@ def _summary(
         accuracy=found,
         unanswered_rate=found.unanswered / found.questions,
         grounding=grounding(spans, taken=taken, verdicts=verdicts),
+        own=own_figures(benchmarks[0], records, verdicts=verdicts) if len(benchmarks) == 1 else {},
     )
 
 

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from videobrain.agent import Trace
 from videobrain.errors import TraceError
 from videobrain.evaluation.comparison import Comparison, compare
-from videobrain.evaluation.metrics import OutcomeKind, Verdicts, outcome, slices_of
+from videobrain.evaluation.metrics import OutcomeKind, Verdicts, in_short, outcome, slices_of
 from videobrain.evaluation.pairing import PairedQuestion, PairedRuns, pair
 from videobrain.evaluation.plot import inline
 from videobrain.evaluation.record import Record
@@ -169,6 +169,7 @@ def save_comparison(
         title=f"Comparison of {len(side.names)} runs" if len(side.names) > 1 else side.names[0],
         comparison=found,
         overall=found.overall,
+        in_short=in_short,
         figures=figures,
         plot=Markup(inline(plot)) if plot is not None else None,
         outcomes={code: words for code, words in _WORDS.items() if any(code in row.codes.split() for row in rows)},

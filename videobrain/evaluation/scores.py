@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -16,25 +15,15 @@ from videobrain.evaluation.metrics import (
     Search,
     accuracy,
     accuracy_by_slice,
-    cgbench,
     grounding,
     judged,
     localises,
-    macro_accuracy,
-    nextgqa,
-    qvhighlights,
+    own_figures,
     temporal_search,
 )
-from videobrain.evaluation.record import Record
 from videobrain.evaluation.results import read_manifest, read_results
 from videobrain.evaluation.scoring import scores_by_key, wants_judge
 from videobrain.evaluation.verdict_file import read_judgements
-
-_OWN: Mapping[str, Callable[[Sequence[Record]], dict[str, float]]] = {
-    "nextgqa": nextgqa,
-    "cgbench": cgbench,
-    "qvhighlights": qvhighlights,
-}
 
 
 class Scores(BaseModel):
@@ -102,19 +91,12 @@ def score_run(directory: str | os.PathLike[str], *, judge: str | None = None, ru
         slices=slices,
         grounding=grounding(localised, verdicts=verdicts),
         search=temporal_search(records),
-        own=_own(manifest.benchmark, localised, slices),
+        own=own_figures(manifest.benchmark, records, verdicts=verdicts),
         judged=judged(wanting, judgements, judge=judge, rubric=rubric) if wanting else None,
         without_subtitles=sum(any(map(_is_about_subtitles, record.warnings)) for record in records),
         missing_videos=manifest.missing_videos,
         missing_questions=manifest.missing_questions,
     )
-
-
-def _own(benchmark: str, localised: Sequence[Record], slices: Mapping[str, Mapping[str, Accuracy]]) -> dict[str, float]:
-    if benchmark in _OWN and localised:
-        return _OWN[benchmark](localised)
-    mean = macro_accuracy(slices.get("type", {})) if benchmark == "mlvu" else None
-    return {} if mean is None else {"M-Avg": 100 * mean}
 
 
 def _is_about_subtitles(warning: str) -> bool:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from videobrain.evaluation.benchmarks import BenchmarkRow, LoadedBenchmark
-from videobrain.evaluation.metrics import Accuracy, percent
+from videobrain.evaluation.metrics import Accuracy, in_short, percent
 from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.results import SUPERSEDED_FILE
 from videobrain.evaluation.scores import Scores
@@ -197,8 +197,7 @@ def _remarks(scores: Scores) -> list[str]:
             f"recall {found.recall}, precision {found.precision}, F1 {found.f1}."
         )
     if scores.own:
-        figures = ", ".join(f"{name} {value:.1f}" for name, value in scores.own.items() if "@0." not in name)
-        remarks.append(f"As the authors of {scores.benchmark} report it: {figures}.")
+        remarks.append(f"As the authors of {scores.benchmark} report it: {in_short(scores.own)}.")
     judge, without = scores.judged, scores.total.unscored - scores.total.missing_verdicts
     if without:
         remarks.append(f"{counted(without, 'question')} without a known truth, left out of the accuracy.")

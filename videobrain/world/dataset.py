@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from videobrain.errors import ConfigurationError
+from videobrain.files import whole_path
 from videobrain.world.files import holds
 from videobrain.world.question import WorldQuestion
 from videobrain.world.vocabulary import Split
@@ -81,9 +82,9 @@ def write_dataset(
         world = World(number, split=split, duration_seconds=duration_seconds)
         questions += [*world.questions, *([world.unanswerable] if unanswerable else [])]
     path = directory / QUESTIONS_FILE
-    aside = path.with_name(f"{path.name}.partial")
-    aside.write_text("".join(f"{question.model_dump_json()}\n" for question in questions), "utf-8")
-    return aside.replace(path)
+    with whole_path(path) as aside:
+        aside.write_text("".join(f"{question.model_dump_json()}\n" for question in questions), "utf-8")
+    return path
 
 
 def _write_video(directory: Path, split: Split, duration_seconds: int | None, seed: int) -> None:

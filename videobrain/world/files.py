@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
+from videobrain.files import whole_path
 from videobrain.result import WholeVideo
 from videobrain.video.frame import FrameSize, Pixels
 from videobrain.video.video import Video
@@ -17,23 +18,23 @@ _KEYFRAME_EVERY = 10 * FPS
 
 
 def write_file(path: Path, frames: Iterable[Pixels], *, side: int, crf: int) -> Path:
-    """Write frames of `side` x `side` pixels as H.264 with the tag: aside first, then renamed. Returns `path`.
+    """Write frames of `side` x `side` pixels as H.264 with the tag, whole or not at all. Returns `path`.
 
     `crf` is x264's constant rate factor: the higher, the coarser.
     """
-    aside = path.with_name(f"{path.name}.partial")
-    write_frames(
-        aside,
-        enumerate(frames),
-        size=FrameSize(side, side),
-        rate=Fraction(FPS),
-        time_base=Fraction(1, FPS),
-        keyframe_every=_KEYFRAME_EVERY,
-        container_format="mp4",
-        options={"crf": str(crf), "preset": "superfast"},
-        metadata={"comment": TAG},
-    )
-    return aside.replace(path)
+    with whole_path(path) as aside:
+        write_frames(
+            aside,
+            enumerate(frames),
+            size=FrameSize(side, side),
+            rate=Fraction(FPS),
+            time_base=Fraction(1, FPS),
+            keyframe_every=_KEYFRAME_EVERY,
+            container_format="mp4",
+            options={"crf": str(crf), "preset": "superfast"},
+            metadata={"comment": TAG},
+        )
+    return path
 
 
 def is_world_video(source: WholeVideo | Video) -> bool:

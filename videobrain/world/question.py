@@ -22,6 +22,7 @@ _LETTER = re.compile(r"\(?([A-Da-d])\)?(?:[.,):]\s.*)?[.):]?", re.DOTALL)
 _NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _NUMBERS = {"once": "1", "twice": "2", **{word: str(number) for number, word in enumerate(_NUMBER_WORDS)}}
 _SYNONYMS = {"striped": "stripes", "checkerboard": "checks", "checkered": "checks", "dotted": "dots"}
+_ARTICLE = re.compile(r"\bA(?=\s+\w)")
 _DENIAL = re.compile(r"\b(?:no|not|none|nothing|cannot|neither)\b|n't\b", re.IGNORECASE)
 
 
@@ -74,26 +75,38 @@ class WorldQuestion(BaseModel):
 
         Multiple choice: the letter, alone or before the option's text, or that text. A letter is always that of an
         option, also where options are letters themselves. Open-ended: of the words that could answer the question, the
-        text holds those of the truth, in the same order, besides what the question says itself; so ``The star is
-        red.`` is ``red``, and ``not red`` is not.
+        text holds those of the truth, in the same order, and beside them at the most what the question says itself; so
+        ``The star is red.`` is ``red``, and ``not red`` is not.
         """
         if self.options is not None and (match := _LETTER.fullmatch(text.strip())):
             return match[1].upper() == self.letter
         if _DENIAL.search(text):
             return False
-        return _essence(text, self.answer, self.question) == _essence(self.answer, self.answer)
+        truth = _essence(self.answer, self.answer)
+        said, asked = _essence(text, self.answer), _essence(self.question, self.answer)
+        readings = [said, _without(said, asked)]
+        if self.answer in LETTERS:
+            readings.append(_essence(_ARTICLE.sub("", text), self.answer))
+        elif self.answer in DIGITS and self.answer not in asked:
+            readings.append([number for number in said if number not in asked])
+        return truth in readings
 
 
-def _essence(text: str, truth: str, question: str = "") -> list[str]:
-    """The words of a text that could be answers of the truth's form, in order, without those of the question."""
+def _without(words: list[str], phrase: list[str]) -> list[str]:
+    """Words without the last occurrence of a phrase of some of them."""
+    for begin in range(len(words) - len(phrase), -1, -1) if phrase else ():
+        if words[begin : begin + len(phrase)] == phrase:
+            return words[:begin] + words[begin + len(phrase) :]
+    return words
+
+
+def _essence(text: str, truth: str) -> list[str]:
+    """The words of a text that could be answers of the truth's form, in order."""
     if truth in LETTERS:
-        return re.findall(r"\b[A-Z0-9]\b", text)
+        return [word for word in re.findall(r"\b[A-Z0-9]\b", text) if word != "I"]  # which is no letter of the world
     words = [_SYNONYMS.get(word, word) for word in re.findall(r"[a-z]+|\d+", text.lower())]
     if truth in DIGITS:
-        stated = set(re.findall(r"\d+", question))
-        return [
-            _NUMBERS.get(word, word) for word in words if (word.isdigit() or word in _NUMBERS) and word not in stated
-        ]
+        return [_NUMBERS.get(word, word) for word in words if word.isdigit() or word in _NUMBERS]
     true = set(re.findall(r"[a-z]+", truth))
     fitting = frozenset[str]().union(*(kind for kind in _KINDS_OF_WORDS if kind & true))
     return [word for word in words if word in fitting]

@@ -31,8 +31,8 @@ _BEST_CRF, _CRFS = 18, 9
 class World:
     """A video with exactly known truth.
 
-    The same seed and split give the same video and the same questions on every machine; seeds of different splits share
-    nothing. Planning takes milliseconds and draws nothing.
+    The same seed, split and length give the same video and the same questions on every machine; seeds of different
+    splits share nothing. Planning takes milliseconds and draws nothing.
 
     Args:
         seed: Any number from 0.

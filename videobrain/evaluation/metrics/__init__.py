@@ -21,6 +21,7 @@ from videobrain.evaluation.metrics.judged import Judged, judged, select_judgemen
 from videobrain.evaluation.metrics.nextgqa import nextgqa
 from videobrain.evaluation.metrics.outcomes import OutcomeKind, Verdicts, has_truth, needs_verdict, outcome, scored
 from videobrain.evaluation.metrics.overlap import Overlap, best_match, covered_seconds, merged, overlap
+from videobrain.evaluation.metrics.own import in_short, own_figures
 from videobrain.evaluation.metrics.qvhighlights import qvhighlights
 from videobrain.evaluation.metrics.search import Found, Search, found_by, temporal_search
 
@@ -49,6 +50,7 @@ __all__ = [
     "grounding",
     "has_truth",
     "holm",
+    "in_short",
     "judged",
     "localises",
     "macro_accuracy",
@@ -58,6 +60,7 @@ __all__ = [
     "outcome",
     "overlap",
     "overlap_of",
+    "own_figures",
     "paired",
     "percent",
     "qvhighlights",

@@ -17,14 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from videobrain.errors import MissingDependencyError
+from videobrain.errors import VideoBrainError
 from videobrain.index.weights import require
 from videobrain.training.tiny.pictures import Batch, Pictures, tokenizer
 from videobrain.training.tiny.probes import Probes
 from videobrain.training.tiny.stages import JsonLines, Stage, write_atomically
+from videobrain.world.vocabulary import TAG
 
 Log = Callable[[str], None]
 
+VERSION = 1
+"""Of all that the stage depends on and no recipe says: pictures, captions, loss. A stage of another is done anew."""
 CURVE = "curve.jsonl"
 """Log of the training in the directory of its stage."""
 _CONTEXT = 16
@@ -141,7 +144,13 @@ def train_encoder(
 
 def encoder_stage(recipe: Recipe, cache: Path, *, minutes: float | None = None) -> Stage:
     """Where `train_encoder` trains an encoder."""
-    config = {"recipe": asdict(recipe), "minutes": minutes, "model": model_config(recipe)}
+    config = {
+        "version": VERSION,
+        "world": TAG,
+        "recipe": asdict(recipe),
+        "minutes": minutes,
+        "model": model_config(recipe),
+    }
     return Stage("encoder", config, cache)
 
 
@@ -337,9 +346,12 @@ def main(arguments: list[str] | None = None) -> int:
 
             recall = evaluate_encoder(given.evaluate, cache=given.cache, videos=given.videos, seed=given.seed, log=log)
             sys.stdout.write(f"{recall.table()}\n")
-    except MissingDependencyError as error:
+    except (VideoBrainError, OSError) as error:
         log(str(error))
         return 2
+    except KeyboardInterrupt:
+        log("Interrupted. The same command goes on from here.")
+        return 130
     return 0
 
 

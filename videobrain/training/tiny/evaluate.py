@@ -168,7 +168,8 @@ async def _ask_model(
     records: dict[str, list[Record]] = {}
     try:
         for strategy in strategies:
-            run = out / RUNS / _file_name(f"{name}-{weights}") / strategy
+            # Videos of another length have other questions under the same names.
+            run = out / RUNS / benchmark.directory.name / _file_name(f"{name}-{weights}") / strategy
             # A search that a busy machine cuts short would say nothing of the model.
             settings = Settings(cache_dir=out / "cache", temperature=0.0, tool_timeout_seconds=_TOOL_SECONDS)
             await run_benchmark(
@@ -275,15 +276,15 @@ def main(arguments: list[str] | None = None) -> int:
             compare=given.compare,
             log=log,
         )
+        sys.stdout.write(f"{found.table()}\n")
         if directory:
             write_card(directory, found)
-    except VideoBrainError as error:
+    except (VideoBrainError, OSError) as error:
         log(str(error))
         return 2
     except KeyboardInterrupt:
         log("Interrupted. The same command goes on from here.")
         return 130
-    sys.stdout.write(f"{found.table()}\n")
     return 0
 
 

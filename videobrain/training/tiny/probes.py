@@ -47,7 +47,7 @@ class Probes:
         for column, true in enumerate(self._true.T):
             wrong = np.sort(scores[~true, column])[::-1]
             # Where a search of 600 frames has its fourth wrong one.
-            bar = wrong[min(len(wrong) - 1, round(len(wrong) * _SHOWN / _PEERS))]
+            bar = wrong[max(0, round(len(wrong) * _SHOWN / _PEERS) - 1)]
             found[:, column] = true & (scores[:, column] > bar)
         ours, theirs = self._true[:, ~self._held_out], self._true[:, self._held_out]
         return Point(

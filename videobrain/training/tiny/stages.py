@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from videobrain.files import whole_path
+
 _MARKER = "done.json"
 
 
@@ -64,9 +66,9 @@ class Stage:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` write a file aside, then rename it, so that a file that exists is whole. Returns `path`."""
-    aside = path.with_name(f"{path.name}.partial")
-    write(aside)
-    return aside.replace(path)
+    with whole_path(path) as aside:
+        write(aside)
+    return path
 
 
 class JsonLines:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from videobrain.training.tiny.batches import Batches, StageName
 from videobrain.training.tiny.examples import ExampleMaker
 from videobrain.training.tiny.model import Batch, TinyShape, make_tiny_model, trained_logits
-from videobrain.training.tiny.stages import JsonLines
+from videobrain.training.tiny.stages import JsonLines, write_atomically
 from videobrain.training.tiny.tokenizer import make_tiny_processor
 from videobrain.world import COLOURS, SHAPES
 from videobrain.world.vocabulary import LETTERS, PATTERNS
@@ -108,7 +108,7 @@ def train_stage(
     schedules = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: _rate(stage, step)) for each in optimizers]
     model, *prepared = accelerator.prepare(model, *optimizers, *schedules)
     checkpoint = directory / "checkpoint"
-    done = _resume(accelerator, checkpoint)
+    done, seconds = _resume(accelerator, checkpoint)
     log = JsonLines(directory / "log.jsonl", lambda line: int(line["step"]) <= done)
     if done == 0:
         log.add(step=0, stage=asdict(stage), shape=asdict(shape or TinyShape()), seed=seed)
@@ -116,7 +116,8 @@ def train_stage(
     held_back = [part for number in range(2) for part in batches[_HELD_BACK + number]]
     kinds = token_kinds(processor.tokenizer)
     model.train()
-    began = reported = saved = time.monotonic()
+    reported = saved = time.monotonic()
+    began = reported - seconds
     total, seen, since = 0.0, 0, done
     for number, parts in zip(range(done, stage.steps), _load(batches, done, stage.steps, workers), strict=True):
         trained = sum(int((part.labels[:, 1:] >= 0).sum()) for part in parts)
@@ -146,7 +147,7 @@ def train_stage(
                 progress(line)
             total, seen, since, reported = 0.0, 0, step, time.monotonic()
         if now - saved > checkpoint_seconds:
-            _save_checkpoint(accelerator, checkpoint, step)
+            _save_checkpoint(accelerator, checkpoint, _Done(step, round(now - began, 1)))
             saved = now
     _save_weights(accelerator.unwrap_model(model), finished)
     shutil.rmtree(checkpoint, ignore_errors=True)
@@ -241,36 +242,43 @@ def _computes_bfloat16() -> bool:
     return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def _resume(accelerator: Any, checkpoint: Path) -> int:
-    """Load the checkpoint where there is one; the number of steps done."""
-    for path in (checkpoint, checkpoint.with_name("checkpoint.old")):
-        if (path / "step.json").is_file():
-            accelerator.load_state(str(path))
-            return int(json.loads((path / "step.json").read_text("utf-8"))["step"])
-    return 0
+class _Done(NamedTuple):
+    """How far a stage has come, and how long that took."""
+
+    step: int = 0
+    seconds: float = 0.0
 
 
-def _save_checkpoint(accelerator: Any, checkpoint: Path, step: int) -> None:
+def _resume(accelerator: Any, checkpoint: Path) -> _Done:
+    """Load the checkpoint where there is one."""
+    old = checkpoint.with_name("checkpoint.old")
+    if not checkpoint.exists() and old.exists():  # killed between the two renamings of a save
+        old.rename(checkpoint)
+    if not (checkpoint / "step.json").is_file():
+        return _Done()
+    accelerator.load_state(str(checkpoint))
+    return _Done(**json.loads((checkpoint / "step.json").read_text("utf-8")))
+
+
+def _save_checkpoint(accelerator: Any, checkpoint: Path, done: _Done) -> None:
     """Whole or not at all: a kill at any moment leaves the new one or the old one."""
     aside, old = checkpoint.with_name("checkpoint.new"), checkpoint.with_name("checkpoint.old")
     shutil.rmtree(aside, ignore_errors=True)
     accelerator.save_state(str(aside))
-    (aside / "step.json").write_text(json.dumps({"step": step}), "utf-8")
+    (aside / "step.json").write_text(json.dumps(done._asdict()), "utf-8")
     shutil.rmtree(old, ignore_errors=True)
     if checkpoint.exists():
         checkpoint.rename(old)
     aside.rename(checkpoint)
     shutil.rmtree(old, ignore_errors=True)
-    _log.info("Checkpoint at step %d in %s", step, checkpoint)
+    _log.info("Checkpoint at step %d in %s", done.step, checkpoint)
 
 
 def _save_weights(model: Any, path: Path) -> None:
     from safetensors.torch import save_file
 
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
-    aside = path.with_suffix(".partial")
-    save_file(weights, aside)
-    aside.replace(path)
+    write_atomically(path, lambda aside: save_file(weights, aside))
 
 
 def load_weights(model: Any, path: Path) -> None:

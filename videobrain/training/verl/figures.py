@@ -23,14 +23,14 @@ def rollout_figures(
     Returns:
         Means by name, such as ``rollout/accuracy`` and ``rollout/Active/tool_used``; with
         ``rollout/left_out``, the share of rollouts that could not be used, and ``rollout/groups_without_signal``, the
-        share of groups whose rollouts are all as right.
+        share of groups whose rollouts are all worth the same, which teach nothing.
     """
     if not infos:
         return {}
     members: dict[Hashable, list[float]] = defaultdict(list)
     for info, group in zip(infos, groups, strict=True):
-        members[group].append(float(info.get("accuracy", 0.0)))
-    alike = [len(set(accuracies)) == 1 for accuracies in members.values()]
+        members[group].append(math.fsum(float(info[name]) for name in info if name.startswith("reward_")))
+    alike = [len(set(worths)) == 1 for worths in members.values()]
     return {
         **_means("rollout", infos),
         "rollout/left_out": 1 - len(infos) / (len(members) * group_size),

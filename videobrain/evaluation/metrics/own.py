@@ -1,0 +1,39 @@
+"""The figures that a benchmark's authors report beside, or in the place of, accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from videobrain.evaluation.metrics.accuracy import accuracy_by_slice, macro_accuracy
+from videobrain.evaluation.metrics.cgbench import cgbench
+from videobrain.evaluation.metrics.grounding import localises
+from videobrain.evaluation.metrics.nextgqa import nextgqa
+from videobrain.evaluation.metrics.outcomes import Verdicts
+from videobrain.evaluation.metrics.qvhighlights import qvhighlights
+from videobrain.evaluation.record import Record
+
+_OF_SPANS: Mapping[str, Callable[[Sequence[Record]], dict[str, float]]] = {
+    "nextgqa": nextgqa,
+    "cgbench": cgbench,
+    "qvhighlights": qvhighlights,
+}
+
+
+def own_figures(benchmark: str, records: Sequence[Record], *, verdicts: Verdicts | None = None) -> dict[str, float]:
+    """The figures of a benchmark under its authors' names, in percent; empty where accuracy is what they report.
+
+    Args:
+        benchmark: Its name.
+        records: Finished questions.
+        verdicts: Scores of a judge by the sample's key, for answers in words.
+    """
+    if benchmark == "mlvu":
+        mean = macro_accuracy(accuracy_by_slice(records, verdicts=verdicts).get("type", {}))
+        return {} if mean is None else {"M-Avg": 100 * mean}
+    localised = [record for record in records if record.sample.spans] if any(map(localises, records)) else []
+    return _OF_SPANS[benchmark](localised) if benchmark in _OF_SPANS and localised else {}
+
+
+def in_short(figures: Mapping[str, float]) -> str:
+    """Such figures in a line, without those at single thresholds."""
+    return ", ".join(f"{name} {value:.1f}" for name, value in figures.items() if "@0." not in name)
