@@ -321,7 +321,7 @@ def test_errors_are_counted_and_asked_again(tmp_path: Path) -> None:
     second = evaluate(again, tmp_path, log=quiet, **options)
     assert [part.errors for part in second.strategies["uniform-16"] if part.part == "all"] == [0]
     assert again.asked == 1
-    (run,) = (tmp_path / "runs").glob("knowing-*/uniform-16")
+    (run,) = (tmp_path / "runs" / "videos-120").glob("knowing-*/uniform-16")
     assert len(read_results(run)) == 6
 
 
