@@ -5,15 +5,13 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
-from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from videobrain.training.tiny.batches import Batches, cheapest_cuts
+from videobrain.training.tiny.batches import Batches
 from videobrain.training.tiny.examples import Example, ExampleMaker
 from videobrain.training.tiny.frames import nearest, recoloured
 from videobrain.training.tiny.model import FRAME_TOKENS
@@ -183,34 +181,12 @@ def test_hard_notes_are_of_things_that_resemble_what_is_looked_for(processor: An
 @pytest.mark.parametrize("stage", NAMES)
 def test_batches_follow_from_their_number(processor: Any, stage: Any) -> None:
     batches = Batches(ExampleMaker(processor), stage, 24, 7)
-    (first, *_), (again, *_), (other, *_) = batches[3], batches[3], batches[4]
+    first, again, other = batches[3], batches[3], batches[4]
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
     assert first.input_ids.shape != other.input_ids.shape or not torch.equal(first.input_ids, other.input_ids)
     assert len(first.frames) * FRAME_TOKENS == int((first.input_ids == batches.maker.image_token).sum())
-    assert (first.labels != -100).any(dim=1).all()
-
-
-def test_parts_of_a_batch_are_the_batch(processor: Any) -> None:
-    batches = Batches(ExampleMaker(processor), "trajectories", 100, 7)
-    examples, parts = batches.examples(0), batches[0]
-    whole = batches.maker.batch(sorted(examples, key=lambda example: len(example.input_ids)))
-    assert 1 < len(parts) < len(examples)
-    assert sum(len(part.input_ids) for part in parts) == len(examples)
-    assert torch.equal(torch.cat([part.frames for part in parts]), whole.frames)
-    assert sum(int((part.labels >= 0).sum()) for part in parts) == int((whole.labels >= 0).sum())
-    assert sum(part.input_ids.numel() for part in parts) < 0.9 * whole.input_ids.numel()
-
-
-@pytest.mark.parametrize("part", [1, 30, 400, 10_000])
-def test_no_other_cuts_cost_less(part: int) -> None:
-    def cost(lengths: list[int], cuts: Sequence[int]) -> int:
-        return sum((end - begin) * lengths[end - 1] + part for begin, end in pairwise(cuts))
-
-    rng = random.Random(part)
-    for count in range(1, 9):
-        lengths = sorted(rng.randint(1, 1_000) for _ in range(count))
-        inner = [cut for size in range(count) for cut in combinations(range(1, count), size)]
-        assert cost(lengths, cheapest_cuts(lengths, part)) == min(cost(lengths, (0, *cut, count)) for cut in inner)
+    assert all((part != -100).any() for part in first.targets.split(first.lengths.tolist()))
+    assert first.lengths.tolist() == [len(example.input_ids) for example in batches.examples(3)]
 
 
 def test_drills_and_look_ups_stand_beside_batches_of_conversations(processor: Any) -> None:
@@ -229,7 +205,7 @@ def test_look_ups_say_every_background(processor: Any) -> None:
     patterns = [processor.tokenizer.encode(f" {pattern}", add_special_tokens=False)[-1] for pattern in PATTERNS]
     for number in range(4):
         whole = batches.maker.batch([example for example in batches.examples(number) if example.frames])
-        said = sum(int((whole.labels == token).sum()) for token in patterns)
+        said = sum(int((whole.targets == token).sum()) for token in patterns)
         screens = len(whole.frames) // 4  # they have no background
         assert said >= len(whole.frames) - screens
 

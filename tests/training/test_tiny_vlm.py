@@ -232,30 +232,59 @@ def test_frames_are_cut_as_the_processor_cuts_them(processor: Any) -> None:
     torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0)
 
 
-def test_the_loss_is_the_models_own(processor: Any) -> None:
-    """Positions, image places, masks and padding: two sequences of different lengths against transformers."""
+def test_logits_are_the_models_own(processor: Any) -> None:
+    """Positions, image places and masks: three sequences of different lengths against transformers, one by one."""
     model = make_tiny_model(processor, seed=3).eval()
     maker = ExampleMaker(processor)
     examples = [maker.of_episode(finished(number)[1]) for number in (0, 2, 4)]
     batch = maker.batch(examples)
+    theirs = []
     with torch.no_grad():
         logits, truth = trained_logits(model, batch)
-        ours = torch.nn.functional.cross_entropy(logits, truth)
-        images = (batch.input_ids == maker.image_token).int()
-        theirs = model(
-            input_ids=batch.input_ids,
-            attention_mask=torch.arange(batch.input_ids.shape[1])
-            < torch.tensor([[len(e.input_ids)] for e in examples]),
-            labels=batch.labels,
-            pixel_values=patches(batch.frames),
-            image_grid_thw=torch.tensor([[1, 8, 8]] * len(batch.frames)),
-            mm_token_type_ids=images,
-        ).loss
+        frames = iter(batch.frames.split([len(example.frames) for example in examples]))
+        for example in examples:
+            ids = torch.from_numpy(example.input_ids)[None]
+            pixels = patches(next(frames))
+            said = model(
+                input_ids=ids,
+                pixel_values=pixels,
+                image_grid_thw=torch.tensor([[1, 8, 8]] * len(example.frames)),
+                mm_token_type_ids=(ids == maker.image_token).int(),
+            ).logits[0, :-1]
+            theirs.append(said[torch.from_numpy(example.sampled[1:])])
         seen = see(model, batch.frames[:5])
         tower = model.model.visual(patches(batch.frames[:5]), grid_thw=torch.tensor([[1, 8, 8]] * 5)).pooler_output
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits, torch.cat(theirs), atol=1e-4, rtol=1e-4)
+    assert truth.tolist() == [token for each in examples for token in each.input_ids[each.sampled]]
     torch.testing.assert_close(seen, tower, atol=1e-4, rtol=1e-3)
     assert len(seen) == 5 * FRAME_TOKENS
+
+
+def test_gradients_are_the_models_own(processor: Any) -> None:
+    model = make_tiny_model(processor, SMALL)
+    maker = ExampleMaker(processor)
+    example = maker.of_episode(finished(2)[1])
+
+    def gradients() -> dict[str, torch.Tensor]:
+        found = {name: weights.grad for name, weights in model.named_parameters() if weights.grad is not None}
+        model.zero_grad()
+        return found
+
+    batch = maker.batch([example])
+    torch.nn.functional.cross_entropy(*trained_logits(model, batch)).backward()
+    ours = gradients()
+    ids = batch.input_ids[None]
+    model(
+        input_ids=ids,
+        labels=ids.where(torch.from_numpy(example.sampled), -100),
+        pixel_values=patches(batch.frames),
+        image_grid_thw=torch.tensor([[1, 8, 8]] * len(batch.frames)),
+        mm_token_type_ids=(ids == maker.image_token).int(),
+    ).loss.backward()
+    theirs = gradients()
+    assert ours.keys() == theirs.keys() == dict(model.named_parameters()).keys()
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
 
 
 def test_a_token_attends_to_its_like_from_the_start(processor: Any) -> None:
@@ -268,13 +297,25 @@ def test_a_token_attends_to_its_like_from_the_start(processor: Any) -> None:
     assert back > 2 * seen[1::2, torch.arange(30, 60), torch.arange(30)].mean()
 
 
-def test_padding_changes_nothing(processor: Any) -> None:
+def test_sequences_of_a_batch_know_nothing_of_each_other(processor: Any) -> None:
     model = make_tiny_model(processor, SMALL).eval()
     maker = ExampleMaker(processor)
     short, long = (maker.of_episode(finished(number)[1]) for number in (0, 2))
     alone, _ = trained_logits(model, maker.batch([short]))
     beside, _ = trained_logits(model, maker.batch([short, long]))
-    torch.testing.assert_close(alone, beside[: len(alone)], atol=1e-4, rtol=1e-4)
+    last, _ = trained_logits(model, maker.batch([long, short]))
+    torch.testing.assert_close(beside[: len(alone)], alone, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(last[-len(alone) :], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_sequence_of_which_nothing_is_trained_is_left_out(processor: Any) -> None:
+    model = make_tiny_model(processor, SMALL).eval()
+    told = (np.arange(5, 9), np.array([False, True, False, True]))
+    silent = (np.arange(9, 12), np.zeros(3, dtype=bool))
+    alone, _ = trained_logits(model, collate([told], [], image_token=1))
+    beside, truth = trained_logits(model, collate([silent, told], [], image_token=1))
+    assert truth.tolist() == [6, 8]
+    torch.testing.assert_close(beside, alone)
 
 
 # Training --------------------------------------------------------------------------------------------------------
@@ -283,7 +324,7 @@ def test_padding_changes_nothing(processor: Any) -> None:
 def test_a_sequence_without_frames_can_be_a_batch(processor: Any) -> None:
     model = make_tiny_model(processor, SMALL)
     sequence = (np.array([5, 6, 7]), np.array([False, True, True]))
-    logits, truth = trained_logits(model, collate([sequence], [], image_token=1, pad_token=0))
+    logits, truth = trained_logits(model, collate([sequence], [], image_token=1))
     assert logits.shape == (2, len(processor.tokenizer))
     assert truth.tolist() == [6, 7]
 

@@ -10,7 +10,6 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from videobrain.training.tiny.examples import Example, ExampleMaker, planned
@@ -41,8 +40,6 @@ _HARD_CONCLUDED, _HARD_JUDGED = 3, 8
 shape."""
 _TOKENS_OF_A_FRAME = 60
 """Tokens of a sequence without pictures that count as one frame in a batch."""
-_TOKENS_OF_A_PART = 400
-"""What it costs on two cores to compute one more part of a batch, in tokens that might be padded instead."""
 _OF_A_VIDEO = 2
 """Trajectories of one video: more of them would show the same pictures again."""
 
@@ -50,8 +47,6 @@ _OF_A_VIDEO = 2
 @dataclass(frozen=True)
 class Batches:
     """The batches of a stage, for torch's DataLoader.
-
-    A batch comes in parts with sequences of about one length each, so that little is padded.
 
     Attributes:
         maker: Makes the examples.
@@ -65,10 +60,8 @@ class Batches:
     frames: int
     seed: int
 
-    def __getitem__(self, number: int) -> tuple[Batch, ...]:
-        examples = sorted(self.examples(number), key=lambda example: len(example.input_ids))
-        cuts = cheapest_cuts([len(example.input_ids) for example in examples])
-        return tuple(self.maker.batch(examples[begin:end]) for begin, end in pairwise(cuts))
+    def __getitem__(self, number: int) -> Batch:
+        return self.maker.batch(self.examples(number))
 
     def examples(self, number: int) -> list[Example]:
         """What a batch is made of: the stage's own, then what stands beside them."""
@@ -117,7 +110,7 @@ class Batches:
             case "captions":
                 return lambda: [maker.captions(rng, 8, backgrounds)]
             case "lookup":
-                count = rng.choice(planned(_LOOKUP_FRAMES, number))  # of one length, so that little is padded
+                count = rng.choice(planned(_LOOKUP_FRAMES, number))
                 asked = 0.5 if number >= _ASKED_FROM else 0.0
                 return lambda: [
                     maker.search(rng, count, backgrounds)
@@ -134,27 +127,6 @@ class Batches:
                     return [maker.trajectory(rng, world, each, count) for each in numbers]
 
                 return of_a_video
-
-
-def cheapest_cuts(lengths: Sequence[int], part: int = _TOKENS_OF_A_PART) -> list[int]:
-    """Where to cut sequences into parts that cost least.
-
-    Args:
-        lengths: Tokens of each, ascending.
-        part: What a part costs beside its tokens, in tokens.
-
-    Returns:
-        The places, with 0 and the number of sequences among them.
-    """
-    least, begins = [0], [0]
-    for end, longest in enumerate(lengths, 1):
-        cost, begin = min((least[begin] + (end - begin) * longest + part, begin) for begin in range(end))
-        least.append(cost)
-        begins.append(begin)
-    cuts = [len(lengths)]
-    while cuts[-1]:
-        cuts.append(begins[cuts[-1]])
-    return cuts[::-1]
 
 
 def _size(example: Example) -> float:

@@ -131,7 +131,6 @@ class ExampleMaker:
         read = {number for text, number in vocabulary.items() if text.strip("Ġ").isalpha()}
         self._seen = read - self._linking - set(to_ids([f"Ġ{word}" for word in ORDINALS]))
         self.image_token: int = ids[1]
-        self.pad_token: int = self._tokenizer.pad_token_id
 
     def copied(self, rng: random.Random, number: int = sys.maxsize) -> Example:
         """Words, and the same again, often in pieces of any order: after a word comes what came after it before.
@@ -376,7 +375,6 @@ class ExampleMaker:
             [(example.input_ids, example.sampled) for example in examples],
             [frame for example in examples for frame in example.frames],
             image_token=self.image_token,
-            pad_token=self.pad_token,
         )
 
     def _stills(self, rng: random.Random, count: int, backgrounds: Sequence[int]) -> list[FrameState]:

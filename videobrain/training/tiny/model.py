@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _GRID = FRAME_PIXELS // PATCH_PIXELS
 FRAME_TOKENS = (_GRID // MERGE) ** 2
 _IGNORED = -100
+_ROWS = 128
+"""Queries of a sequence that attend at a time: what lies behind the last of them is not computed."""
 _ROPE_THETA = 5_000_000.0
 """As in the large models: half of a head turns so slowly that a whole conversation is within its reach."""
 _GAIN = 1.5
@@ -42,16 +45,22 @@ class TinyShape:
 
 
 class Batch(NamedTuple):
-    """Sequences padded on the right, and all their frames."""
+    """Sequences one after the other, and all their frames."""
 
+    lengths: torch.Tensor
+    """(sequences,): tokens of each."""
     input_ids: torch.Tensor
-    """(batch, length)"""
-    labels: torch.Tensor
-    """(batch, length); the token itself where it is trained, else -100."""
+    """(tokens,)"""
+    targets: torch.Tensor
+    """(tokens,): the next token where that is trained, else -100."""
     position_ids: torch.Tensor
-    """(3, batch, length): time, height and width."""
+    """(3, tokens): time, height and width."""
     frames: torch.Tensor
     """(frames, side, side, 3), uint8, in the order of their places."""
+
+    def to(self, device: Any) -> Batch:
+        """The batch on a device."""
+        return Batch(*(tensor.to(device) for tensor in self))
 
 
 def make_tiny_model(processor: Any, shape: TinyShape | None = None, *, seed: int = 0) -> Any:
@@ -197,29 +206,26 @@ def see(model: Any, frames: torch.Tensor) -> torch.Tensor:
         (frames * FRAME_TOKENS, hidden size of the text model)
     """
     import torch
-    from torch.nn.functional import scaled_dot_product_attention
+    from torch.nn.functional import linear
 
     visual = model.model.visual
     count, length = frames.shape[0], _GRID * _GRID
     blocks = _GRID // MERGE
     order = torch.arange(length, device=frames.device).view(blocks, MERGE, blocks, MERGE).transpose(1, 2).reshape(-1)
     places = torch.stack([order // _GRID, order % _GRID], dim=1)
-    hidden = visual.patch_embed(patches(frames)).view(count, length, -1)
+    # A convolution whose stride is its width is a product of matrices.
+    cut = visual.patch_embed.proj
+    hidden = linear(patches(frames), cut.weight.flatten(1), cut.bias).view(count, length, -1)
     hidden = hidden + visual.pos_embed(order)
     cosine, sine = visual.rotary_pos_emb(hidden, places)
     cosine, sine = cosine.view(1, 1, length, -1), sine.view(1, 1, length, -1)
-
-    def turned(vectors: torch.Tensor) -> torch.Tensor:
-        first, second = vectors.chunk(2, dim=-1)
-        return vectors * cosine + torch.cat((-second, first), dim=-1) * sine
-
     for block in visual.blocks:
         attention = block.attn
         mixed = attention.qkv(block.norm1(hidden)).view(count, length, 3, attention.num_heads, -1)
         query, key, value = mixed.permute(2, 0, 3, 1, 4)
-        looked = scaled_dot_product_attention(
-            turned(query).to(value.dtype), turned(key).to(value.dtype), value, scale=attention.scaling
-        )
+        query, key = (_turned(each, cosine, sine).to(value.dtype) for each in (query, key))
+        scores = query * attention.scaling @ key.transpose(-1, -2)
+        looked = scores.softmax(-1).to(value.dtype) @ value
         hidden = hidden + attention.proj(looked.transpose(1, 2).reshape(count, length, -1))
         hidden = hidden + block.mlp(block.norm2(hidden))
     seen: torch.Tensor = visual.merger(hidden.view(count * length, -1))
@@ -227,18 +233,74 @@ def see(model: Any, frames: torch.Tensor) -> torch.Tensor:
 
 
 def trained_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits before each trained token, and these tokens: (tokens, vocabulary) and (tokens,)."""
+    """Logits before each trained token, and these tokens: (tokens, vocabulary) and (tokens,).
+
+    What transformers computes of padded sequences, up to twice as fast: nothing is padded, and of the last layer there
+    is only what leads to a trained token.
+    """
+    import torch
+
     text = model.model.language_model
-    embedded = text.embed_tokens(batch.input_ids)
+    hidden = text.embed_tokens(batch.input_ids)
     if len(batch.frames):
         seen = see(model, batch.frames)
-        images = (batch.input_ids == model.config.image_token_id).unsqueeze(-1).expand_as(embedded)
-        embedded = embedded.masked_scatter(images, seen.to(embedded.dtype))
-    # Padding stands at the end, where causal attention never looks: no mask is needed.
-    hidden = text(inputs_embeds=embedded, position_ids=batch.position_ids, use_cache=False).last_hidden_state
-    trained = batch.labels[:, 1:] != _IGNORED
-    logits: torch.Tensor = model.lm_head(hidden[:, :-1][trained])
-    return logits.float(), batch.labels[:, 1:][trained]
+        images = (batch.input_ids == model.config.image_token_id).unsqueeze(-1).expand_as(hidden)
+        hidden = hidden.masked_scatter(images, seen.to(hidden.dtype))
+    cosine, sine = (each[0] for each in text.rotary_emb(hidden.unsqueeze(0), batch.position_ids.unsqueeze(1)))
+    lengths = batch.lengths.tolist()
+    places = [torch.arange(length, device=hidden.device) for length in lengths]
+    wanted = batch.targets != _IGNORED
+    for layer in text.layers:
+        attention, normed = layer.self_attn, layer.input_layernorm(hidden)
+
+        def heads(projection: Any, tokens: torch.Tensor, width: int = attention.head_dim) -> torch.Tensor:
+            vectors: torch.Tensor = projection(tokens)
+            return vectors.view(len(tokens), -1, width)
+
+        keys = _turned(attention.k_norm(heads(attention.k_proj, normed)).transpose(0, 1), cosine, sine)
+        values = heads(attention.v_proj, normed).transpose(0, 1)
+        if layer is text.layers[-1]:
+            hidden, normed, cosine, sine = (each[wanted] for each in (hidden, normed, cosine, sine))
+            places = [part.nonzero()[:, 0] for part in wanted.split(lengths)]
+        queries = _turned(attention.q_norm(heads(attention.q_proj, normed)).transpose(0, 1), cosine, sine)
+        looked = [
+            _looked_back(*each)
+            for each in zip(
+                (queries * attention.scaling).to(values.dtype).split([len(each) for each in places], 1),
+                keys.to(values.dtype).repeat_interleave(attention.num_key_value_groups, 0).split(lengths, 1),
+                values.repeat_interleave(attention.num_key_value_groups, 0).split(lengths, 1),
+                places,
+                strict=True,
+            )
+        ]
+        hidden = hidden + attention.o_proj(torch.cat(looked, 1).transpose(0, 1).flatten(1))
+        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    logits: torch.Tensor = model.lm_head(text.norm(hidden))
+    return logits.float(), batch.targets[wanted]
+
+
+def _looked_back(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Causal attention within a sequence, of the queries at these places: (heads, queries, width).
+
+    For heads as narrow as these torch's fused attention is slower on a CPU, most of all backwards.
+    """
+    import torch
+
+    looked = []
+    for query, at in zip(queries.split(_ROWS, 1), places.split(_ROWS), strict=True):
+        end = int(at[-1]) + 1 if len(at) else 0
+        later = torch.arange(end, device=at.device) > at.unsqueeze(1)
+        scores = (query @ keys[:, :end].transpose(-1, -2)).masked_fill(later, -math.inf)
+        looked.append(scores.softmax(-1).to(values.dtype) @ values[:, :end])
+    return torch.cat(looked, 1)
+
+
+def _turned(vectors: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    """Vectors with their positions (RoPE)."""
+    import torch
+
+    first, second = vectors.chunk(2, dim=-1)
+    return vectors * cosine + torch.cat((-second, first), dim=-1) * sine
 
 
 def collate(
@@ -246,18 +308,13 @@ def collate(
     frames: list[Pixels],
     *,
     image_token: int,
-    pad_token: int,
 ) -> Batch:
     """Sequences of token ids and masks as a batch."""
     import torch
 
-    length = max(len(ids) for ids, _ in sequences)
-    input_ids = np.full((len(sequences), length), pad_token, dtype=np.int64)
-    labels = np.full((len(sequences), length), _IGNORED, dtype=np.int64)
-    places = np.zeros((3, len(sequences), length), dtype=np.int64)
-    for row, (ids, sampled) in enumerate(sequences):
-        input_ids[row, : len(ids)] = ids
-        labels[row, : len(ids)] = np.where(sampled, ids, _IGNORED)
-        places[:, row, : len(ids)] = positions(ids, image_token)
+    lengths = np.array([len(ids) for ids, _ in sequences])
+    input_ids = np.concatenate([ids for ids, _ in sequences])
+    targets = np.concatenate([np.append(np.where(sampled, ids, _IGNORED)[1:], _IGNORED) for ids, sampled in sequences])
+    places = np.concatenate([positions(ids, image_token) for ids, _ in sequences], axis=1)
     pictures = np.stack(frames) if frames else np.zeros((0, FRAME_PIXELS, FRAME_PIXELS, 3), dtype=np.uint8)
-    return Batch(*(torch.from_numpy(array) for array in (input_ids, labels, places, pictures)))
+    return Batch(*(torch.from_numpy(array) for array in (lengths, input_ids, targets, places, pictures)))

@@ -103,7 +103,6 @@ def train_stage(
     model = make_tiny_model(processor, shape, seed=seed)
     if start is not None:
         load_weights(model, start)
-    # The text model's own attention needs no mask, since padding stands at the end.
     optimizers = _optimizers(model, stage)
     schedules = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: _rate(stage, step)) for each in optimizers]
     model, *prepared = accelerator.prepare(model, *optimizers, *schedules)
@@ -113,20 +112,18 @@ def train_stage(
     if done == 0:
         log.add(step=0, stage=asdict(stage), shape=asdict(shape or TinyShape()), seed=seed)
     batches = Batches(maker, stage.name, stage.frames, seed)
-    held_back = [part for number in range(2) for part in batches[_HELD_BACK + number]]
+    held_back = [batches[_HELD_BACK + number] for number in range(2)]
     kinds = token_kinds(processor.tokenizer)
     model.train()
     reported = saved = time.monotonic()
     began = reported - seconds
     total, seen, since = 0.0, 0, done
-    for number, parts in zip(range(done, stage.steps), _load(batches, done, stage.steps, workers), strict=True):
-        trained = sum(int((part.labels[:, 1:] >= 0).sum()) for part in parts)
-        for part in parts:
-            with accelerator.autocast():
-                logits, truth = trained_logits(model, Batch(*(tensor.to(accelerator.device) for tensor in part)))
-            loss = cross_entropy(logits, truth, reduction="sum") / trained
-            accelerator.backward(loss)
-            total, seen = total + float(loss.detach()), seen + len(part.frames)
+    for number, batch in zip(range(done, stage.steps), _load(batches, done, stage.steps, workers), strict=True):
+        with accelerator.autocast():
+            logits, truth = trained_logits(model, batch.to(accelerator.device))
+        loss = cross_entropy(logits, truth)
+        accelerator.backward(loss)
+        total, seen = total + float(loss.detach()), seen + len(batch.frames)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         for each in prepared:  # optimizers, then schedules
             each.step()
@@ -178,8 +175,8 @@ def _accuracy(accelerator: Any, model: Any, batches: list[Batch], kinds: dict[in
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
         for batch in batches:
-            logits, truth = trained_logits(model, Batch(*(tensor.to(accelerator.device) for tensor in batch)))
-            rows = (batch.labels[:, 1:] >= 0).nonzero()[:, 0].tolist()
+            logits, truth = trained_logits(model, batch.to(accelerator.device))
+            rows = torch.arange(len(batch.lengths)).repeat_interleave(batch.lengths)[batch.targets >= 0].tolist()
             wrong: set[int] = set()
             for row, token, said in zip(rows, truth.tolist(), logits.argmax(-1).tolist(), strict=True):
                 right["all"].append(said == token)
@@ -187,12 +184,12 @@ def _accuracy(accelerator: Any, model: Any, batches: list[Batch], kinds: dict[in
                     right.setdefault(kinds[token], []).append(said == token)
                 if said != token:
                     wrong.add(row)
-            right["whole"] += [row not in wrong for row in range(len(batch.labels))]
+            right["whole"] += [row not in wrong for row in range(len(batch.lengths))]
     model.train()
     return {kind: round(sum(found) / len(found), 4) for kind, found in right.items() if found}
 
 
-def _load(batches: Batches, first: int, end: int, workers: int) -> Iterator[tuple[Batch, ...]]:
+def _load(batches: Batches, first: int, end: int, workers: int) -> Iterator[Batch]:
     from torch.utils.data import DataLoader
 
     loader = DataLoader(
