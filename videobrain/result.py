@@ -73,6 +73,8 @@ class Usage(BaseModel):
     """Frames shown to the model."""
     tool_calls: Mapping[str, int] = Field(default_factory=dict)
     """Accepted calls by tool."""
+    failed_calls: int = 0
+    """Those whose tool failed or took too long, so that the model went on without what it had asked for."""
     input_tokens: int = 0
     """Prompt tokens over all requests, cached ones included."""
     cached_tokens: int = 0

@@ -7,6 +7,8 @@ import gc
 import json
 import re
 from contextlib import aclosing
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -16,11 +18,17 @@ from evaluation.runs import ANSWER, Answers, Bench, brain_at, loaded, question
 from tests.evaluation.test_results import full_disk
 from videobrain import Settings, VideoBrain
 from videobrain.agent import Trace
-from videobrain.errors import ConfigurationError, EncoderUnavailableError, EvaluationStoppedError, InputError
+from videobrain.errors import (
+    ConfigurationError,
+    EncoderUnavailableError,
+    EvaluationStoppedError,
+    InputError,
+    VideoError,
+)
 from videobrain.evaluation.asking import ask_sample
 from videobrain.evaluation.concurrency import FIRST
 from videobrain.evaluation.judge import Judge
-from videobrain.evaluation.manifest import Manifest
+from videobrain.evaluation.manifest import Manifest, told
 from videobrain.evaluation.merging import merge_runs
 from videobrain.evaluation.progress import Progress
 from videobrain.evaluation.record import Prediction
@@ -32,6 +40,7 @@ from videobrain.limits import Limits
 from videobrain.models import OpenAIModel
 from videobrain.result import Span
 from videobrain.testing import FakeServer, Fault, ScriptedModel
+from videobrain.tools import ToolError, tool
 from videobrain.world import WorldQuestion
 
 pytestmark = pytest.mark.anyio
@@ -220,12 +229,90 @@ async def test_too_many_errors_end_the_run_with_their_causes(bench: Bench) -> No
     bench.answers.faults = {number: [Fault.status(400, "out of paper")] for number in range(12)}
     with pytest.raises(EvaluationStoppedError) as stopped:
         await bench.run(max_errors=3, concurrency=1)
-    assert "3 questions failed" in str(stopped.value)
+    assert "3 of 3 questions failed" in str(stopped.value)
     assert '3 x RequestRejectedError: The server answered 400: "out of paper"' in str(stopped.value)
     assert "--retry-errors" in str(stopped.value)
     assert len(bench.answers.asked) == 3
     scores = await bench.run(retry_errors=True, max_errors=None)
     assert (scores.total.errors, scores.total.questions) == (9, 12)
+
+
+async def test_a_few_failures_among_many_questions_do_not_end_a_run(bench: Bench) -> None:
+    bench.rows = [question(number) for number in range(50)]
+    bench.answers.faults = {number: [Fault.status(400, "out of paper")] for number in (44, 47)}  # the last two
+    scores = await bench.run(max_errors=2, concurrency=1)
+    assert (scores.total.questions, scores.total.errors, scores.passing_errors) == (50, 2, 0)
+
+
+async def test_an_error_of_the_server_is_asked_again_and_counted_apart(bench: Bench) -> None:
+    bench.answers.faults = {1: [Fault.status(503, "busy")], 2: [Fault.status(429, "slow")], 3: [Fault.status(400, "x")]}
+    scores = await bench.run(how={"retries": 0})
+    assert (scores.total.errors, scores.passing_errors) == (3, 2)
+    scores = await bench.run(how={"retries": 0})
+    assert (scores.total.errors, scores.passing_errors) == (1, 0)
+    assert bench.answers.times == {**dict.fromkeys(range(12), 1), 1: 2, 2: 2}
+
+
+async def test_a_tool_that_fails_is_seen_in_the_figures(bench: Bench) -> None:
+    @tool
+    async def look() -> str:
+        """Look."""
+        raise ToolError("The lens is broken.")
+
+    call = '<thinking>t</thinking><tool_call>{"name": "look", "arguments": {}}</tool_call>'
+    bench.answers.faults = {0: [call]}
+    scores = await bench.run(how={"tools": [look]}, limit=2)
+    assert (scores.failed_tools, scores.total.errors, scores.limit) == (1, 0, 2)
+    (record,) = [record for record in read_results(bench.home / "run") if record.usage.failed_calls]
+    assert record.warnings == ("look failed: The lens is broken.",)
+    assert (await bench.run(how={"tools": [look]})).limit is None
+
+
+async def test_a_cancelled_task_within_a_tool_is_that_questions_error(bench: Bench) -> None:
+    class Lost:
+        name = "lost"
+
+        async def run(self, run: Any) -> Any:
+            task = asyncio.create_task(asyncio.sleep(60))
+            task.cancel()
+            await task
+
+    scores = await bench.run(how={"strategy": Lost()}, limit=2)
+    assert (scores.total.questions, scores.total.errors) == (2, 2)
+    assert {record.error for record in read_results(bench.home / "run")} == {"CancelledError: "}
+
+
+async def test_strategies_of_ones_own_are_told_apart_by_what_they_hold(bench: Bench) -> None:
+    class Own:
+        name = "own"
+
+        def __init__(self, frames: int) -> None:
+            self.frames = frames
+            self.check = str.isalpha
+
+        async def run(self, run: Any) -> Any:
+            raise VideoError("no")
+
+    await bench.run(how={"strategy": Own(4)}, limit=1)
+    await bench.run(how={"strategy": Own(4)}, limit=1)  # another object, and the same strategy
+    with pytest.raises(ConfigurationError, match=r'strategy is .*"frames": 4.*, not .*"frames": 5'):
+        await bench.run(how={"strategy": Own(5)}, limit=1)
+
+
+def test_what_a_value_is_has_no_address_and_copies_nothing() -> None:
+    model = ScriptedModel([])
+    loop: dict[str, Any] = {"path": Path("a/b"), "set": {2, 1}, "model": model, "read": partial(len, (1,))}
+    loop["self"] = loop
+    assert told([loop, asyncio.Lock]) == [
+        {
+            "path": "a/b",
+            "set": [1, 2],
+            "model": {"videobrain.testing.scripted.ScriptedModel": {"name": model.name}},
+            "read": {"partial": ["builtins.len", [[1]], {}]},
+            "self": "...",
+        },
+        "asyncio.locks.Lock",
+    ]
 
 
 async def test_an_error_of_all_questions_ends_the_run_at_once(bench: Bench) -> None:
@@ -359,9 +446,10 @@ async def test_questions_are_asked_with_their_subtitles(bench: Bench) -> None:
     scores = await bench.run()
     assert "Red it is." in bodies[0]
     assert "Too early." not in bodies[0]
-    assert (scores.without_subtitles, read_results(bench.home / "run")[0].warnings) == (0, ())
+    assert (scores.with_subtitles, scores.without_subtitles) == (1, 0)
+    assert read_results(bench.home / "run")[0].warnings == ()
 
-    await bench.run("none", subtitles=False)
+    assert (await bench.run("none", subtitles=False)).with_subtitles == 0
     assert "Red it is." not in bodies[1]
     with pytest.raises(ConfigurationError, match="subtitles is true, not false"):
         await bench.run(subtitles=False)
@@ -369,7 +457,8 @@ async def test_questions_are_asked_with_their_subtitles(bench: Bench) -> None:
     subtitles.write_text("no cue", "utf-8")
     scores = await bench.run("broken")
     (record,) = read_results(bench.home / "broken")
-    assert (scores.without_subtitles, record.error, record.prediction) == (1, None, Prediction(text="A", choice="A"))
+    assert (scores.with_subtitles, scores.without_subtitles) == (0, 1)
+    assert (record.error, record.prediction) == (None, Prediction(text="A", choice="A"))
     assert record.warnings[0].startswith("Asked without its subtitles: ")
     assert len(bodies) == 3
 

@@ -252,6 +252,8 @@ def test_mlvu(tmp_path: Path) -> None:
     assert (words.samples[0].task, words.samples[0].options, words.samples[0].answer) == ("open", None, "A man walks.")
     assert words.samples[0].slices == {"type": "summary"}
     assert words.samples[0].extra == {"scoring_points": ["man", "walks"]}
+    elsewhere = load_benchmark("mlvu", tmp_path, videos=tmp_path / "MLVU/video")
+    assert elsewhere.samples[0].video == "4_count/count_7.mp4"
 
 
 def test_mlvu_test_split_with_and_without_its_truth(tmp_path: Path) -> None:
@@ -462,7 +464,8 @@ def test_cgbench(tmp_path: Path) -> None:
 
     loaded = load_benchmark("cgbench", tmp_path)
 
-    (sample,) = loaded.samples
+    sample, damaged = loaded.samples
+    assert (damaged.key, damaged.spans) == ("42", ())
     assert (sample.key, sample.letter, sample.answer) == ("41", "A", "a bird")
     assert len(sample.options or ()) == 7
     assert sample.spans == (Span(90.0, 100.0), Span(120.5, 121.0))

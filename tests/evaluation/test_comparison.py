@@ -163,6 +163,11 @@ def test_spans_are_compared_where_they_are_asked_for() -> None:
     choices = compare({"run": [record("q", truth=((0, 10),), choice="B")]})  # where the answer is seen is not asked
     assert choices.overall.miou is None
     assert choices.runs[0].grounding is None
+    asked = [record("q", truth=((0, 10),), choice="B", spans=((0, 5),))]
+    beside = compare({"not asked": [record("q", truth=((0, 10),), choice="B")], "asked": asked})
+    assert beside.overall.miou is not None
+    assert [each.interval and each.interval.value for each in beside.overall.miou] == [None, 0.5]
+    assert [each.grounding is None for each in beside.runs] == [True, False]
 
 
 def test_words_are_judged_by_the_verdicts_of_their_run() -> None:

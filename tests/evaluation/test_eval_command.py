@@ -182,7 +182,7 @@ def test_a_run_that_fails_ends_with_status_1(command: Command) -> None:
     with FakeServer(Answers(refuse)) as server:
         out, err = command(*command.evaluation(server, "run", "--max-errors", "2", "--concurrency", "1"), expect=1)
     assert out == ""
-    assert "error: 2 questions failed" in err
+    assert "error: 2 of 2 questions failed" in err
     assert "no paper" in err
 
 

@@ -21,12 +21,14 @@ from videobrain.evaluation.metrics import (
     efficiency,
     found_by,
     grounding,
+    localised,
     macro_accuracy,
     merged,
     nextgqa,
     outcome,
     overlap,
     overlap_of,
+    own_figures,
     qvhighlights,
     slices,
     temporal_search,
@@ -283,6 +285,25 @@ def test_answer_and_grounding_together() -> None:
     assert found.acc_at_gqa is not None
     assert found.acc_at_iou.value == pytest.approx(1 / 6)
     assert found.acc_at_gqa.value == pytest.approx(2 / 6)
+
+
+def test_spans_are_scored_of_the_tasks_that_were_asked_for_some() -> None:
+    spans = ((0, 10),)
+    found = record("found", task="grounding", truth=spans, spans=((0, 10),))
+    lost = record("lost", task="grounding", truth=spans, error="ModelError: no")
+    choice = record("choice", truth=spans, choice="B")
+    assert localised([found, lost, choice]) == [found, lost]
+    given = record("given", truth=spans, choice="B", spans=((0, 1),))
+    assert localised([given, choice]) == [given, choice]
+    second = choice.model_copy(update={"evidence_trace": "traces/choice.evidence.jsonl"})
+    assert localised([second]) == [second]
+
+
+def test_the_mean_of_mlvu_is_over_all_tasks_with_options() -> None:
+    ones = [record(f"q{n}", choice="B" if n else "A", slices={"type": f"task {n}"}) for n in range(7)]
+    words = record("words", task="open", answer="red", text="blue", slices={"type": "summary"})
+    assert own_figures("mlvu", [*ones, words], verdicts={"words": 0.0}) == {"M-Avg": pytest.approx(600 / 7)}
+    assert own_figures("mlvu", ones[:6]) == {}
 
 
 def test_cgbench_is_the_mean_over_its_thresholds() -> None:

@@ -105,6 +105,7 @@ def test_the_table_of_a_run() -> None:
         run="runs/one", benchmark="made", split="test", model="m", strategy="s", shard="1/2", questions=40,
         total=accuracy(RECORDS + SAID), slices=accuracy_by_slice(RECORDS), missing_videos=1, missing_questions=6,
         judged=judged(SAID[:1], []), without_subtitles=2,
+        with_subtitles=3, failed_tools=1, passing_errors=1, malformed=2, limit=40, expected_questions=1337,
     )  # fmt: skip
     out = io.StringIO()
     print_scores(scores, out)
@@ -121,10 +122,33 @@ def test_the_table_of_a_run() -> None:
         "5 of 40 questions finished.",
         "1 question without a known truth, left out of the accuracy.",
         "1 verdict is missing (1 not judged), left out of the accuracy: --judge MODEL judges those answers.",
+        "Asked with subtitles: 3 of 5 questions.",
         "2 questions asked without subtitles, which could not be used.",
+        "In 1 question a tool failed, and the model went on without it",
+        "1 error of the server, not of the question: the same command asks again.",
+        "2 rows of the benchmark could not be read.",
+        "Limited to the first 40 questions.",
         "runs/one",
     ):
         assert said in text
+
+
+def test_a_part_of_a_split_is_no_whole_one() -> None:
+    scores = Scores(
+        run="runs/one", benchmark="made", split="test", model="m", strategy="s", shard=None, questions=5,
+        total=accuracy(RECORDS + SAID), slices={}, expected_questions=1337,
+    )  # fmt: skip
+    out = io.StringIO()
+    print_scores(scores, out)
+    assert "These are 5 of the split's 1,337 questions: no figure of the whole split." in out.getvalue()
+
+
+def test_a_benchmark_with_subtitles_of_which_none_are_there(tmp_path: Path) -> None:
+    row = '[{"qid": 1, "video_uid": "v", "question": "?", "choices": ["a", "b"], "right_answer": "A"}]'
+    (tmp_path / "cgbench_mini.json").write_text(row)
+    out = io.StringIO()
+    EvaluationDisplay(file=out).problems(load_benchmark("cgbench", tmp_path))
+    assert "No subtitles were found in cg_subtitles or subtitles: the questions are asked without." in out.getvalue()
 
 
 def test_the_list_of_benchmarks() -> None:

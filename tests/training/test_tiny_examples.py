@@ -186,7 +186,9 @@ def test_batches_follow_from_their_number(processor: Any, stage: Any) -> None:
     assert first.input_ids.shape != other.input_ids.shape or not torch.equal(first.input_ids, other.input_ids)
     assert len(first.frames) * FRAME_TOKENS == int((first.input_ids == batches.maker.image_token).sum())
     assert all((part != -100).any() for part in first.targets.split(first.lengths.tolist()))
-    assert first.lengths.tolist() == [len(example.input_ids) for example in batches.examples(3)]
+    lengths = [len(example.input_ids) for example in batches.examples(3)]
+    assert all(0 <= filled - length < 64 for filled, length in zip(first.lengths[:-1].tolist(), lengths, strict=False))
+    assert len(first.input_ids) == first.lengths.sum()
 
 
 def test_drills_and_look_ups_stand_beside_batches_of_conversations(processor: Any) -> None:

@@ -26,9 +26,10 @@ from videobrain.errors import (
     VideoNotFoundError,
 )
 from videobrain.settings import Settings
-from videobrain.video import FRAME_SIZES, FrameSize, Video, VideoPool, probe
+from videobrain.video import FRAME_SIZES, FrameSize, Video, VideoPool, probe, work
 from videobrain.video import video as video_module
 from videobrain.video.decoders import DecoderPool
+from videobrain.video.work import Job, run_job
 
 pytestmark = pytest.mark.anyio
 
@@ -311,6 +312,41 @@ async def test_a_deadline_ends_decoding(pyav_pool: VideoPool, videos: Path) -> N
     async with VideoPool(Settings(decode_timeout_seconds=0.001)) as hasty:
         with pytest.raises(DecodeTimeoutError):
             await hasty.open(videos / "bbb_448x252_av.mp4")
+
+
+async def test_waiting_for_a_thread_is_not_slow_decoding() -> None:
+    """One thread and five pieces of work, each within its deadline, all of them together far beyond it."""
+    limiter, done = anyio.CapacityLimiter(1), []
+
+    async def one(number: int) -> None:
+        done.append(await run_job(Job(0.5, "Working"), lambda: time.sleep(0.3) or number, limiter=limiter))
+
+    async with anyio.create_task_group() as group:
+        for number in range(5):
+            group.start_soon(one, number)
+    assert done == list(range(5))
+
+
+async def test_where_all_threads_hang_what_waits_for_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "_GRACE_SECONDS", 0.1)
+    limiter, end = anyio.CapacityLimiter(2), threading.Event()
+    errors: list[str] = []
+
+    async def one(name: str) -> None:
+        with pytest.raises(DecodeTimeoutError) as caught:
+            await run_job(Job(0.1, name), lambda: end.wait(20), limiter=limiter)
+        errors.append(str(caught.value).partition(".")[0])
+
+    try:
+        async with anyio.create_task_group() as group:
+            for name in ("first", "second", "third"):
+                group.start_soon(one, name)
+        begun, waiting = sorted(errors)[:2], sorted(errors)[2:]
+        assert waiting == ["third could not begin: 2 threads hang in earlier work on videos"]
+        assert begun == ["first took longer than 0", "second took longer than 0"]
+    finally:
+        end.set()
+    assert await run_job(Job(5, "fourth"), lambda: "done", limiter=limiter) == "done"  # once they end, all is well
 
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])

@@ -221,6 +221,7 @@ class Episode:
         if low := self._low(time_low):
             self._force(low)
         if outcome.kind == "error":
+            self._count["failed_calls"] += 1
             text = prompts.tool_failed.format(tool=name, reason=outcome.text)
             if outcome.withdraw:
                 self._tools.pop(name, None)

@@ -247,7 +247,7 @@ class Run:
         """Run a tool outside of any Episode; a retry or failure is an outcome, other errors are bugs and propagate."""
         outcome = (await self._call(0, name, arguments, remaining)).outcome
         if outcome.kind != "retry":
-            self._count({}, calls=[name])
+            self._count({"failed_calls": int(outcome.kind == "error")}, calls=[name])
         return outcome
 
     async def _call(self, turn: int, name: str, arguments: Mapping[str, Any], remaining: Remaining) -> ToolFinished:
@@ -278,10 +278,12 @@ class Run:
         except ToolRetry as retry:
             return ToolOutcome(kind="retry", text=str(retry))
         except ToolError as error:
-            if error.overran:
-                self.warn(f"{error} The setting tool_timeout_seconds gives it more time.")
+            if not error.withdraw:  # of which the Episode warns
+                hint = f"{error} The setting tool_timeout_seconds gives it more time."
+                self.warn(hint if error.overran else f"{name} failed: {error}")
             return ToolOutcome(kind="error", text=str(error), withdraw=error.withdraw)
         except DecodeTimeoutError as error:
+            self.warn(f"{name} failed: {error}")
             return ToolOutcome(kind="error", text=error.message)
         return ToolOutcome(
             kind="result",

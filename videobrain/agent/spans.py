@@ -27,9 +27,8 @@ _UNIT = r"(?:h(?:ours?|rs?)?|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)\b"
 _CLOCK = r"\d{1,9}:\d{1,2}(?::\d{1,2})?(?:\.\d+)?"
 _NUMBER = r"\d{1,15}(?:\.\d+)?"
 _LASTING = rf"{_NUMBER}\s*{_UNIT}"
-_MOMENT = (
-    rf"(?<![\d.:])(?:(?:second|time)\s+)?(?:{_CLOCK}|{_LASTING}(?:\s*(?:and\s+)?{_LASTING})*|{_NUMBER})(?![\d:]|\.\d)"
-)
+_LENGTH = rf"{_LASTING}(?:\s*(?:and\s+)?{_LASTING}){{0,2}}"  # hours, minutes and seconds
+_MOMENT = rf"(?<![\d.:])(?:(?:second|time)\s+)?(?:{_CLOCK}|{_LENGTH}|{_NUMBER})(?![\d:]|\.\d)"
 _STARTS = r"(?:start|begin|began|from)\w*"
 _ENDS = r"(?:end|finish|stop|until|till)\w*"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -85,9 +86,16 @@ async def ask_sample(
             done = await ask(subtitles)
         except SubtitleError as error:
             warnings.append(well_formed(f"{WITHOUT_SUBTITLES}{error.message}"))
+            subtitles = None
             done = await ask(None)
     except HOPELESS:
         raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        _LOGGER.exception("question %r failed", sample.key)  # a tool of the user's own lost a task of its own
+        return Finished(failed_record(sample, manifest, error), _recorded(events), RuntimeError("a task was cancelled"))
     except Exception as error:  # a bug in a tool of the user's own too: it must not end the others
         if not isinstance(error, VideoBrainError):
             _LOGGER.exception("question %r failed", sample.key)
@@ -98,13 +106,14 @@ async def ask_sample(
         prediction=_in_whole_video(sample, done.prediction),
         stop_reason=done.answer.stop_reason,
         seen_seconds=tuple(shown.timestamp_seconds + sample.begins_seconds for shown in done.answer.evidence),
+        subtitles=subtitles is not None,
         usage=done.usage,
         warnings=tuple(dict.fromkeys([*warnings, *(said for answer in done.answers for said in answer.warnings)])),
     )
     return Finished(record, done.answer.trace, None, done.evidence.trace if done.evidence else None)
 
 
-def failed_record(sample: Sample, manifest: Manifest, error: Exception) -> Record:
+def failed_record(sample: Sample, manifest: Manifest, error: BaseException) -> Record:
     """The record of a question that ended with an error."""
     return Record(**_of(sample, manifest), error=well_formed(f"{type(error).__name__}: {error}"))
 

@@ -27,6 +27,8 @@ from videobrain.evaluation.scoring import own_score, scores_by_key
 from videobrain.evaluation.verdict_file import read_judgements
 
 _CAUSES = 3
+_BROKEN_SHARE = 0.05
+"""Share of failures among the questions of a start from which on the run is broken: a few videos are always damaged."""
 T = TypeVar("T")
 
 
@@ -43,7 +45,7 @@ class Batch:
         samples: The questions.
         limit: How many are asked at once.
         judge: Judges the answers in words.
-        max_errors: After so many failures it ends.
+        max_errors: After so many failures it ends, where they are more than a few of all that were asked.
         on_progress: Called after each finished question.
     """
 
@@ -73,6 +75,7 @@ class Batch:
         self._on_progress = on_progress
         self._limit = limit
         self._writing = anyio.Lock()
+        self._asked = 0
         self._causes: Counter[str] = Counter()
 
     async def run_all(self, *, retry_errors: bool) -> None:
@@ -120,6 +123,7 @@ class Batch:
         async with self._writing:
             record = await anyio.to_thread.run_sync(self._run.write, line.record, line.trace, line.evidence)
         self.tally.add(record, own_score(record))
+        self._asked += 1
         self._report()
         if record.error is not None:
             self._causes[record.error] += 1
@@ -131,11 +135,11 @@ class Batch:
 
     def _stop_where_it_is_broken(self) -> None:
         failed = self._causes.total()
-        if self._max_errors is None or failed < self._max_errors:
+        if self._max_errors is None or failed < max(self._max_errors, _BROKEN_SHARE * self._asked):
             return
         causes = "".join(f"\n  {count} x {cause}" for cause, count in self._causes.most_common(_CAUSES))
         more = f"\n  and {len(self._causes) - _CAUSES} more causes" if len(self._causes) > _CAUSES else ""
-        questions = "1 question" if failed == 1 else f"{failed} questions"
+        questions = f"{failed} of {self._asked} questions"
         raise EvaluationStoppedError(
             f"{questions} failed, which ends the run (max_errors is {self._max_errors}):{causes}{more}\n ",
             hint="Mend the cause. The same command with --retry-errors (retry_errors=True) then goes on.",

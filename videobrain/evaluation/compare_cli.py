@@ -152,9 +152,15 @@ def show(comparison: Comparison, console: Console) -> None:
     for run in comparison.runs:
         if run.own:
             console.print(f"{clean(run.name)}, as the benchmark's authors report it: {in_short(run.own)}")
+    if any(run.with_subtitles for run in comparison.runs):
+        asked = ", ".join(f"{clean(run.name)} {run.with_subtitles:,}" for run in comparison.runs)
+        console.print(f"Asked with subtitles: {asked}, of {comparison.questions:,} questions")
     console.print(_cost(comparison))
     if comparison.published:
         console.print(_published(comparison))
+        console.print(
+            f"Published figures are of whole splits, those of the runs above of {comparison.questions:,} questions."
+        )
     if comparison.slices:
         console.print(_slices(comparison))
 

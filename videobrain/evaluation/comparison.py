@@ -19,7 +19,7 @@ from videobrain.evaluation.metrics import (
     clustered,
     grounding,
     holm,
-    localises,
+    localised,
     overlap_of,
     own_figures,
     paired,
@@ -78,7 +78,7 @@ class Part(BaseModel):
     accuracy: tuple[Compared, ...]
     """In the order of the runs."""
     miou: tuple[Compared, ...] | None
-    """Mean IoU of the spans; None where no spans were asked for."""
+    """Mean IoU of the spans, over what each run was asked for spans of; None where no run was."""
 
 
 class RunSummary(BaseModel):
@@ -99,7 +99,9 @@ class RunSummary(BaseModel):
     unanswered_rate: float
     """Unanswered among all shared questions."""
     grounding: Grounding | None
-    """None where no spans were asked for."""
+    """None where this run was not asked for spans."""
+    with_subtitles: int = 0
+    """Shared questions that were asked with subtitles."""
     own: dict[str, float] = {}
     """What the benchmark's authors report (`own_figures`), where all questions are of one benchmark."""
 
@@ -148,7 +150,7 @@ def compare(runs: Runs, *, taken: Taken = "first", verdicts: Mapping[str, Verdic
     ``p_holm`` is corrected over the runs for the overall differences, and over all parts of all slices and all runs
     for those of slices; accuracy and mIoU are families of their own.
 
-    Spans are scored where they are what is asked for, and of other questions where a run gave some.
+    Spans are scored of each run by itself, where it was asked for them (`metrics.localised`).
 
     Args:
         runs: Records by the run's name, the baseline first.
@@ -161,8 +163,7 @@ def compare(runs: Runs, *, taken: Taken = "first", verdicts: Mapping[str, Verdic
     side = runs if isinstance(runs, PairedRuns) else pair(runs)
     judged = [(verdicts or {}).get(name) for name in side.names]
     right = _in_all([_scores(side, run, verdicts=judged[run]) for run in range(len(side.names))])
-    localised = [question for question in side.shared if _localised(question)]
-    ious = [_ious(localised, run, taken) for run in range(len(side.names))] if localised else None
+    ious = [_ious(side.records(run), taken) for run in range(len(side.names))]
     parts = _parts(side)
     (overall,) = _figures([_Questions("", "", side.shared)], right, ious)
     return Comparison(
@@ -170,8 +171,7 @@ def compare(runs: Runs, *, taken: Taken = "first", verdicts: Mapping[str, Verdic
         questions=len(side.shared),
         videos=overall.videos,
         runs=tuple(
-            _summary(side, run, localised, taken=taken, verdicts=judged[run], right=right[run])
-            for run in range(len(side.names))
+            _summary(side, run, taken=taken, verdicts=judged[run], right=right[run]) for run in range(len(side.names))
         ),
         overall=overall,
         slices=tuple(_figures(parts, right, ious)),
@@ -182,7 +182,6 @@ def compare(runs: Runs, *, taken: Taken = "first", verdicts: Mapping[str, Verdic
 def _summary(
     side: PairedRuns,
     run: int,
-    localised: Sequence[PairedQuestion],
     *,
     taken: Taken,
     verdicts: Verdicts | None,
@@ -192,7 +191,6 @@ def _summary(
     found = accuracy(records, verdicts=verdicts).model_copy(update={"accuracy": _interval(right)})
     asked = side.asked(run)
     benchmarks = list(dict.fromkeys(record.benchmark for record in records))
-    spans = [record for question in localised if (record := question.records[run]) is not None]
     return RunSummary(
         name=side.names[run],
         model=", ".join(dict.fromkeys(record.model for record in records)),
@@ -202,7 +200,8 @@ def _summary(
         missing=len(side.questions) - asked,
         accuracy=found,
         unanswered_rate=found.unanswered / found.questions,
-        grounding=grounding(spans, taken=taken, verdicts=verdicts),
+        grounding=grounding(localised(records), taken=taken, verdicts=verdicts),
+        with_subtitles=sum(record.subtitles is True for record in records),
         own=own_figures(benchmarks[0], records, verdicts=verdicts) if len(benchmarks) == 1 else {},
     )
 
@@ -227,17 +226,11 @@ def _interval(scores: Sequence[_Score]) -> Interval | None:
     return clustered([score.value for score in scores], [score.video for score in scores]) if scores else None
 
 
-def _ious(questions: Sequence[PairedQuestion], run: int, taken: Taken) -> list[_Score]:
+def _ious(records: Sequence[Record], taken: Taken) -> list[_Score]:
+    """How well the spans fit of the questions that a run was asked for spans of."""
     return [
-        _Score(question.key, question.sample.video, overlap_of(record, taken=taken).iou)
-        for question in questions
-        if (record := question.records[run]) is not None
+        _Score(_key(record), record.sample.video, overlap_of(record, taken=taken).iou) for record in localised(records)
     ]
-
-
-def _localised(question: PairedQuestion) -> bool:
-    """Whether spans are what is asked for, or what a run gave beside its answer."""
-    return bool(question.sample.spans) and any(each is not None and localises(each) for each in question.records)
 
 
 def _parts(side: PairedRuns) -> list[_Questions]:
@@ -258,15 +251,11 @@ def _parts(side: PairedRuns) -> list[_Questions]:
 def _figures(
     parts: Sequence[_Questions],
     right: Sequence[Sequence[_Score]],
-    ious: Sequence[Sequence[_Score]] | None,
+    ious: Sequence[Sequence[_Score]],
 ) -> list[Part]:
     """Figures of every part, the p-values corrected over all of them."""
     rights = _corrected([[_raw(questions, scores, right[0]) for scores in right] for _, _, questions in parts])
-    spans = (
-        None
-        if ious is None
-        else _corrected([[_raw(questions, scores, ious[0]) for scores in ious] for _, _, questions in parts])
-    )
+    spans = _corrected([[_raw(questions, scores, ious[0]) for scores in ious] for _, _, questions in parts])
     return [
         Part(
             slice=name,
@@ -274,7 +263,7 @@ def _figures(
             questions=len(questions),
             videos=len({question.sample.video for question in questions}),
             accuracy=rights[number],
-            miou=None if spans is None or all(each.interval is None for each in spans[number]) else spans[number],
+            miou=None if all(each.interval is None for each in spans[number]) else spans[number],
         )
         for number, (name, value, questions) in enumerate(parts)
     ]
@@ -288,8 +277,10 @@ def _raw(questions: Sequence[PairedQuestion], scores: Sequence[_Score], baseline
     if scores is baseline or not chosen:
         return _Raw(interval, None)
     theirs = {score.key: score.value for score in baseline}
-    ours = [score.value for score in chosen]
-    return _Raw(interval, paired(ours, [theirs[score.key] for score in chosen], [score.video for score in chosen]))
+    both = [score for score in chosen if score.key in theirs]
+    ours = [score.value for score in both]
+    other = [theirs[score.key] for score in both]
+    return _Raw(interval, paired(ours, other, [score.video for score in both]) if both else None)
 
 
 def _corrected(rows: Sequence[Sequence[_Raw]]) -> list[tuple[Compared, ...]]:

@@ -69,5 +69,5 @@ async def judge_run(directory: Path, judge: Judge, tally: Tally, report: Callabl
     except ModelError as error:
         raise EvaluationStoppedError(
             f"The answers are there, and {judge.name} cannot judge them: {type(error).__name__}: {error.message}",
-            hint=f"{error.hint} Then the same command judges them.".strip(),
+            hint=f"{error.hint} Then `videobrain score RUN --judge MODEL` judges them alone.".strip(),
         ) from error

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
+from functools import partial
 from hashlib import sha256
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -71,6 +73,12 @@ class Manifest(BaseModel):
     """Such as ``2/4``; None for a run of all videos."""
     questions: int = 0
     """How many questions the last start was about, finished ones included."""
+    limit: int | None = None
+    """How many questions the last start was limited to, where that left some out."""
+    expected_questions: int | None = None
+    """How many the split has by its authors' count, where that is known."""
+    malformed: int = 0
+    """How many rows of the benchmark's files could not be read at the last start."""
     missing_videos: int = 0
     """How many videos of this part of the benchmark were not there at the last start."""
     missing_questions: int = 0
@@ -128,17 +136,54 @@ def manifest_of(
 
 def settings_of(brain: VideoBrain, reached: Reached) -> dict[str, JsonValue]:
     """Everything beside the model and the strategy's name that an answer depends on."""
-    strategy = brain.strategy
-    own: dict[str, Any] = asdict(strategy) if is_dataclass(strategy) and not isinstance(strategy, type) else {}
     return {
         "limits": brain.limits.model_dump(mode="json"),
-        "strategy": json.loads(json.dumps(own, default=repr)),
+        "strategy": {name: told(value) for name, value in _parts(brain.strategy).items()},
         "tools": {tool.name: digest(tool.spec.model_dump(mode="json"))[:12] for tool in brain.tools},
         "encoder": reached.encoder,
         "prompts": reached.prompts,
         "constrain_replies": reached.constrained,
         **brain.settings.model_dump(mode="json", exclude=set(_OPERATIONAL)),
     }
+
+
+def told(value: object, *, _within: tuple[int, ...] = ()) -> JsonValue:
+    """What a value is, as JSON that is the same in every process: nothing of it is copied, and no address is in it.
+
+    Of an object that is itself none of JSON's kinds it is its class and what its attributes hold; of one that has a
+    name, such as a model, its class and that name; of a function or a class where it is defined.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, PurePath):
+        return str(value)
+    if id(value) in _within:
+        return "..."
+    within = (*_within, id(value))
+    if isinstance(value, Mapping):
+        return {str(key): told(each, _within=within) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [told(each, _within=within) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted((told(each, _within=within) for each in value), key=json.dumps)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", fallback=told)
+    if isinstance(value, partial):
+        return {"partial": [told(each, _within=within) for each in (value.func, value.args, value.keywords)]}
+    where = value if hasattr(value, "__qualname__") else type(value)
+    place = f"{getattr(where, '__module__', '')}.{getattr(where, '__qualname__', '')}"
+    if where is value:
+        return place
+    name = getattr(value, "name", None)
+    parts = {"name": name} if isinstance(name, str) else _parts(value)
+    return {place: {key: told(each, _within=within) for key, each in parts.items()}}
+
+
+def _parts(value: object) -> dict[str, Any]:
+    """The attributes that an object holds itself; those of a dataclass are its fields."""
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return dict(getattr(value, "__dict__", {}))
 
 
 def content_key(sample: Sample, *, benchmark: str, model: str, strategy: str, settings: str) -> str:

@@ -55,6 +55,7 @@ def merge_runs(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
                 hint="Merge runs of one benchmark, model, strategy and settings.",
             )
     counts = {name: _sum_of(manifests, name) for name in ("questions", "missing_videos", "missing_questions")}
+    counts["malformed"] = max(manifest.malformed for manifest in manifests)  # of the whole benchmark, not of a shard
     merged = manifests[0].model_copy(update={"shard": _shard_of(manifests), **counts})
     aside = target.with_name(f".{target.name}{ASIDE}")
     try:

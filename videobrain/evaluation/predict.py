@@ -149,6 +149,8 @@ def prediction_of(sample: Sample, answer: Answer, evidence: Answer | None = None
     spans = answer.spans or (evidence.spans if evidence is not None else ())
     if not spans and sample.task in MAX_SPANS and answer.stop_reason == "answered":
         spans = read_spans(answer.text)  # a strategy of somebody's own may answer in words
+    if not spans and evidence is not None and evidence.stop_reason == "answered":
+        spans = read_spans(evidence.text)
     return Prediction(text=answer.text, choice=choice, spans=spans)
 
 

@@ -50,6 +50,8 @@ class Record(BaseModel):
     seen_seconds: tuple[float, ...] = ()
     """Timestamps of the frames that were shown in the run that answered, in that order; as all times of a record they
     are seconds of the whole video, also where the question is about a part of it."""
+    subtitles: bool | None = None
+    """Whether it was asked with subtitles; None where the run failed."""
     usage: Usage = Usage()
     warnings: tuple[str, ...] = ()
     trace: str | None = None

@@ -23,7 +23,15 @@ from typing import Self
 import filelock
 from pydantic import ValidationError
 
-from videobrain.errors import ConfigurationError, EvaluationStoppedError, InputError, ModelConnectionError
+from videobrain.errors import (
+    ConfigurationError,
+    EvaluationStoppedError,
+    InputError,
+    ModelConnectionError,
+    ModelServerError,
+    ModelTimeoutError,
+    RateLimitError,
+)
 from videobrain.evaluation.lines import JsonLines
 from videobrain.evaluation.manifest import Manifest, key_of
 from videobrain.evaluation.record import Record
@@ -35,9 +43,9 @@ _LOGGER = logging.getLogger(__name__)
 MANIFEST_FILE, RESULTS_FILE, TRACES = "run.json", "results.jsonl", "traces"
 SUPERSEDED_FILE = "superseded.jsonl"
 _LOCK = ".lock"
-UNREACHED = f"{ModelConnectionError.__name__}: "
-"""How the error begins of a question whose server was gone. It says nothing of the question, and any later start
-asks it again."""
+_PASSING = tuple(
+    f"{error.__name__}: " for error in (ModelConnectionError, ModelTimeoutError, RateLimitError, ModelServerError)
+)
 
 
 def read_results(directory: str | os.PathLike[str]) -> list[Record]:
@@ -53,6 +61,14 @@ def iterate_results(directory: str | os.PathLike[str]) -> Iterator[Record]:
     """As `read_results`, one record in memory at a time."""
     _check_run(Path(directory))
     return _results(Path(directory)).read()
+
+
+def is_passing(record: Record) -> bool:
+    """Whether a question failed since the model's server was gone, overloaded or broken.
+
+    That says nothing of the question, and any later start asks it again.
+    """
+    return record.error is not None and record.error.startswith(_PASSING)
 
 
 def read_manifest(directory: str | os.PathLike[str]) -> Manifest:
@@ -146,8 +162,7 @@ class RunDirectory:
 
         Args:
             wanted: The samples of this start by the keys of their answers.
-            retry_errors: Whether questions that failed are asked again. Those whose server could not be reached always
-                are.
+            retry_errors: Whether questions that failed are asked again. Those that `is_passing` tells always are.
 
         Raises:
             EvaluationStoppedError: The results have to be changed and cannot be written.
@@ -219,7 +234,7 @@ class RunDirectory:
         before = {name: old.versions.get(name) for name in new.versions}
         if before != new.versions:
             _LOGGER.warning("%s was begun with %s and goes on with %s", self.path, before, new.versions)
-        now = ("shard", "questions", "missing_videos", "missing_questions")
+        now = ("shard", "questions", "limit", "expected_questions", "malformed", "missing_videos", "missing_questions")
         return old.model_copy(update={name: getattr(new, name) for name in now})
 
 
@@ -239,9 +254,7 @@ class _Settling:
         return record.sample.key in self.samples and key_of(record) not in self.wanted
 
     def _is_asked_again(self, record: Record) -> bool:
-        if record.error is None:
-            return False
-        return self._retry_errors or record.error.startswith(UNREACHED)
+        return record.error is not None and (self._retry_errors or is_passing(record))
 
     def kept(self, records: Iterator[Record]) -> Iterator[Record]:
         """The records that stay, with the present truth."""

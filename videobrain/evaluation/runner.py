@@ -63,9 +63,10 @@ async def evaluate(
         limit: Only so many questions, the first ones whose video is there.
         shard: A part of the videos, such as ``2/4``; see `merge_runs`.
         concurrency: Questions at once; ``auto`` follows what the server can do.
-        max_errors: End the run once so many questions have failed in it; None never does.
-        retry_errors: Ask questions again that failed in an earlier start. Those whose server could not be reached are
-            asked again in any case.
+        max_errors: End the run once so many questions have failed in this start, if they are 5 % or more of those it
+            asked; None never does.
+        retry_errors: Ask questions again that failed in an earlier start. Those whose server was gone, overloaded or
+            broken are asked again in any case.
         keep_frames: Keep the frames' bytes in the traces, so that reports of them have pictures.
         subtitles: Ask with the subtitles that a question has. Where they cannot be used it is asked without them, and
             its record has a warning.
@@ -106,6 +107,9 @@ async def evaluate(
                 update={
                     "shard": str(part) if part else None,
                     "questions": len(samples),
+                    "limit": limit if limit is not None and limit < len(benchmark.playable) else None,
+                    "expected_questions": benchmark.expected_questions,
+                    "malformed": sum(problem.kind == "row" for problem in benchmark.problems),
                     "missing_videos": len({sample.video for sample in missing}),
                     "missing_questions": len(missing),
                 }

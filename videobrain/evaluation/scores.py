@@ -17,11 +17,11 @@ from videobrain.evaluation.metrics import (
     accuracy_by_slice,
     grounding,
     judged,
-    localises,
+    localised,
     own_figures,
     temporal_search,
 )
-from videobrain.evaluation.results import read_manifest, read_results
+from videobrain.evaluation.results import is_passing, read_manifest, read_results
 from videobrain.evaluation.scoring import scores_by_key, wants_judge
 from videobrain.evaluation.verdict_file import read_judgements
 
@@ -54,6 +54,18 @@ class Scores(BaseModel):
     """What a judge found, and how many verdicts are missing; None where no answer wants a judge."""
     without_subtitles: int = 0
     """Questions that were asked without their subtitles, since those could not be used."""
+    with_subtitles: int = 0
+    """Questions that were asked with subtitles."""
+    failed_tools: int = 0
+    """Questions in which a tool failed or took too long, so that the model answered without what it had asked for."""
+    passing_errors: int = 0
+    """Errors that say nothing of their question, since the model's server failed; a further start asks those again."""
+    limit: int | None = None
+    """How many questions were asked for, where not all of the split's."""
+    expected_questions: int | None = None
+    """How many the split has by its authors' count, where that is known."""
+    malformed: int = 0
+    """Rows of the benchmark's files that could not be read, at the last start."""
     missing_videos: int = 0
     missing_questions: int = 0
     """Questions that were left out because their video is missing, at the last start."""
@@ -77,7 +89,6 @@ def score_run(directory: str | os.PathLike[str], *, judge: str | None = None, ru
     verdicts = scores_by_key(records, judgements, judge=judge, rubric=rubric)
     total = accuracy(records, verdicts=verdicts)
     slices = accuracy_by_slice(records, verdicts=verdicts)
-    localised = [record for record in records if record.sample.spans] if any(map(localises, records)) else []
     wanting = [record for record in records if wants_judge(record)]
     return Scores(
         run=str(Path(directory)),
@@ -89,11 +100,17 @@ def score_run(directory: str | os.PathLike[str], *, judge: str | None = None, ru
         questions=manifest.questions,
         total=total,
         slices=slices,
-        grounding=grounding(localised, verdicts=verdicts),
+        grounding=grounding(localised(records), verdicts=verdicts),
         search=temporal_search(records),
         own=own_figures(manifest.benchmark, records, verdicts=verdicts),
         judged=judged(wanting, judgements, judge=judge, rubric=rubric) if wanting else None,
         without_subtitles=sum(any(map(_is_about_subtitles, record.warnings)) for record in records),
+        with_subtitles=sum(record.subtitles is True for record in records),
+        failed_tools=sum(record.usage.failed_calls > 0 for record in records),
+        passing_errors=sum(map(is_passing, records)),
+        limit=manifest.limit,
+        expected_questions=manifest.expected_questions,
+        malformed=manifest.malformed,
         missing_videos=manifest.missing_videos,
         missing_questions=manifest.missing_questions,
     )

@@ -100,6 +100,10 @@ class EvaluationDisplay:
         if expected is not None and len(benchmark.samples) < expected:
             said = f"The files hold {len(benchmark.samples):,} of the split's {counted(expected, 'question')}."
             self._console.print(Text(said, "yellow"), soft_wrap=True)
+        if benchmark.benchmark.subtitles and not any(sample.subtitles for sample in benchmark.samples):
+            folders = " or ".join(benchmark.benchmark.subtitles)
+            said = f"No subtitles were found in {folders}: the questions are asked without."
+            self._console.print(Text(said, "yellow"), soft_wrap=True)
         if videos := len(benchmark.missing_videos):
             left_out = len(benchmark.samples) - len(benchmark.playable)
             said = f"{_count(videos, 'video is', 'videos are')} missing: {counted(left_out, 'question')} left out."
@@ -205,6 +209,10 @@ def _remarks(scores: Scores) -> list[str]:
         causes = ", ".join(f"{count:,} {cause.replace('_', ' ')}" for cause, count in judge.causes.items())
         missing = _count(judge.missing, "verdict is", "verdicts are")
         remarks.append(f"{missing} missing ({causes}), left out of the accuracy: --judge MODEL judges those answers.")
+    if scores.with_subtitles:
+        remarks.append(
+            f"Asked with subtitles: {scores.with_subtitles:,} of {counted(scores.total.questions, 'question')}."
+        )
     if scores.without_subtitles:
         remarks.append(
             f"{counted(scores.without_subtitles, 'question')} asked without subtitles, which could not be used."
@@ -215,11 +223,30 @@ def _remarks(scores: Scores) -> list[str]:
         f"{cost.output_tokens:,.0f} written, {cost.corrections:.2f} corrections"
         + (f"; calls: {calls}." if calls else ".")
     )
+    if scores.failed_tools:
+        remarks.append(
+            f"In {counted(scores.failed_tools, 'question')} a tool failed, and the model went on without it: "
+            "the column warnings of the records says why."
+        )
+    if scores.passing_errors:
+        remarks.append(
+            f"{counted(scores.passing_errors, 'error')} of the server, not of the question: "
+            "the same command asks again."
+        )
+    if scores.malformed:
+        remarks.append(f"{counted(scores.malformed, 'row')} of the benchmark could not be read.")
     if scores.missing_videos:
         missing = _count(scores.missing_videos, "video is", "videos are")
         remarks.append(f"{missing} missing: {counted(scores.missing_questions, 'question')} left out.")
     if scores.total.questions < scores.questions:
         remarks.append(f"{scores.total.questions:,} of {counted(scores.questions, 'question')} finished.")
+    if scores.limit is not None:
+        remarks.append(f"Limited to the first {counted(scores.limit, 'question')}.")
+    whole = scores.expected_questions
+    if whole is not None and scores.shard is None and scores.total.questions < whole:
+        remarks.append(
+            f"These are {scores.total.questions:,} of the split's {whole:,} questions: no figure of the whole split."
+        )
     remarks.append(f"Results: {scores.run}")
     return remarks
 

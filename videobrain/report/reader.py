@@ -310,7 +310,8 @@ class _Reader:
         counts = dict(self._usage)
         counts["turns"] = max(0, self._usage["turns"] - self._usage["corrections"])
         calls = Counter(call.name for call in started if call.outcome is None or call.outcome.kind != "retry")
-        return Usage(**counts, tool_calls=dict(calls), seconds=self._now)
+        failed = sum(call.outcome is not None and call.outcome.kind == "error" for call in started)
+        return Usage(**counts, tool_calls=dict(calls), failed_calls=failed, seconds=self._now)
 
     def _all_frames(self) -> Iterable[FrameView]:
         for section in self._sections:

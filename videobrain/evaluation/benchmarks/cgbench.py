@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from videobrain.evaluation.benchmarks.benchmark import Benchmark, Split
-from videobrain.evaluation.benchmarks.row import option_number, without_letters
+from videobrain.evaluation.benchmarks.reader import RowError
+from videobrain.evaluation.benchmarks.row import Row, option_number, without_letters
 from videobrain.evaluation.benchmarks.source import Source
 from videobrain.evaluation.sample import Sample
+from videobrain.result import Span
 
 
 def _read(source: Source) -> Iterator[Sample]:
@@ -25,11 +27,20 @@ def _read(source: Source) -> Iterator[Sample]:
                 options=options,
                 correct_option=correct,
                 answer=options[correct],
-                spans=row.spans("clue_intervals") if row.get("clue_intervals") else (),
+                spans=_clues(source, row),
                 duration_seconds=row.optional_number("duration"),
                 subtitles=source.subtitles(video),
                 slices={slice_: text for slice_, name in named.items() if (text := row.optional_text(name))},
             )
+
+
+def _clues(source: Source, row: Row) -> tuple[Span, ...]:
+    """The intervals that hold the clue; a question is asked also where they are damaged."""
+    try:
+        return row.spans("clue_intervals") if row.get("clue_intervals") else ()
+    except RowError as error:
+        source.report("row", row.place, str(error), "The question is asked, and its spans are not scored.")
+        return ()
 
 
 CGBENCH = Benchmark(

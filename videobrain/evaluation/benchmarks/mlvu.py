@@ -61,7 +61,7 @@ def _sample(source: Source, row: Row, path: Path, folders: tuple[str, ...]) -> S
 def _task_folders(path: Path) -> tuple[str, ...]:
     """Where a task's videos are: in a folder of the name of its file, beside that of the annotations."""
     places = ("MLVU/video", "video", "videos")
-    return (*(f"{place}/{path.stem}" for place in places), *places, ".")
+    return (*(f"{place}/{path.stem}" for place in places), *places, path.stem, ".")
 
 
 def _report_missing(source: Source) -> None:

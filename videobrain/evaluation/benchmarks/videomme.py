@@ -79,10 +79,10 @@ VIDEOMME = Benchmark(
     licence="academic research only, not to be passed on; videos belong to their owners",
     download=(
         "https://huggingface.co/datasets/lmms-lab/Video-MME: videomme/test-00000-of-00001.parquet, "
-        "videos_chunked_*.zip unpacked to data/, subtitle.zip to subtitle/"
+        "videos_chunked_*.zip and subtitle.zip unpacked beside it, which makes data/ and subtitle/"
     ),
     read=_read,
-    videos=("data", "video", "videos", "."),
-    subtitles=("subtitle", "subtitles"),
+    videos=("data", "video", "videos", "data/data", "."),
+    subtitles=("subtitle", "subtitles", "subtitle/subtitle"),
     published=published("videomme", "accuracy", videomind=(55.4, 58.2), avp=85.3),
 )

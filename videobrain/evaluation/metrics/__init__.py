@@ -15,7 +15,7 @@ from videobrain.evaluation.metrics.accuracy import (
 )
 from videobrain.evaluation.metrics.cgbench import cgbench
 from videobrain.evaluation.metrics.efficiency import Efficiency, efficiency
-from videobrain.evaluation.metrics.grounding import Grounding, Taken, grounding, localises, overlap_of
+from videobrain.evaluation.metrics.grounding import Grounding, Taken, grounding, localised, overlap_of
 from videobrain.evaluation.metrics.intervals import Difference, Interval, clustered, holm, paired, percent
 from videobrain.evaluation.metrics.judged import Judged, judged, select_judgements, verdicts_of
 from videobrain.evaluation.metrics.nextgqa import nextgqa
@@ -52,7 +52,7 @@ __all__ = [
     "holm",
     "in_short",
     "judged",
-    "localises",
+    "localised",
     "macro_accuracy",
     "merged",
     "needs_verdict",

@@ -107,9 +107,19 @@ def overlap_of(record: Record, *, taken: Taken = "first") -> Overlap:
 
 
 def localises(record: Record) -> bool:
-    """Whether spans are what is asked for, or were given beside the answer."""
-    asked = record.sample.task in ("grounding", "highlights")
+    """Whether spans are what is asked for, were asked for in a second run, or were given beside the answer."""
+    asked = record.sample.task in ("grounding", "highlights") or record.evidence_trace is not None
     return asked or (record.prediction is not None and bool(record.prediction.spans))
+
+
+def localised(records: Sequence[Record]) -> list[Record]:
+    """The records whose spans are scored: of each task of which one `localises`, all that have true spans.
+
+    So an error or an answer without spans counts as a miss where spans were asked for, and a question that was never
+    asked for any does not count.
+    """
+    tasks = {record.sample.task for record in records if localises(record)}
+    return [record for record in records if record.sample.spans and record.sample.task in tasks]
 
 
 def has_answer(record: Record) -> bool:

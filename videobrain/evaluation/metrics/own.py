@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from videobrain.evaluation.metrics.accuracy import accuracy_by_slice, macro_accuracy
 from videobrain.evaluation.metrics.cgbench import cgbench
-from videobrain.evaluation.metrics.grounding import localises
+from videobrain.evaluation.metrics.grounding import localised
 from videobrain.evaluation.metrics.nextgqa import nextgqa
 from videobrain.evaluation.metrics.outcomes import Verdicts
 from videobrain.evaluation.metrics.qvhighlights import qvhighlights
@@ -17,6 +17,8 @@ _OF_SPANS: Mapping[str, Callable[[Sequence[Record]], dict[str, float]]] = {
     "cgbench": cgbench,
     "qvhighlights": qvhighlights,
 }
+_MLVU_TASKS = 7
+"""Tasks with options in each split of MLVU, at least: a mean over a part of them is no M-Avg."""
 
 
 def own_figures(benchmark: str, records: Sequence[Record], *, verdicts: Verdicts | None = None) -> dict[str, float]:
@@ -28,10 +30,12 @@ def own_figures(benchmark: str, records: Sequence[Record], *, verdicts: Verdicts
         verdicts: Scores of a judge by the sample's key, for answers in words.
     """
     if benchmark == "mlvu":
-        mean = macro_accuracy(accuracy_by_slice(records, verdicts=verdicts).get("type", {}))
+        choices = [record for record in records if record.sample.task == "choice"]
+        tasks = accuracy_by_slice(choices, verdicts=verdicts).get("type", {})
+        mean = macro_accuracy(tasks) if len(tasks) >= _MLVU_TASKS else None
         return {} if mean is None else {"M-Avg": 100 * mean}
-    localised = [record for record in records if record.sample.spans] if any(map(localises, records)) else []
-    return _OF_SPANS[benchmark](localised) if benchmark in _OF_SPANS and localised else {}
+    chosen = localised(records)
+    return _OF_SPANS[benchmark](chosen) if benchmark in _OF_SPANS and chosen else {}
 
 
 def in_short(figures: Mapping[str, float]) -> str:

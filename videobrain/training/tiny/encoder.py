@@ -60,7 +60,7 @@ class Recipe:
     text_width: int = 96
     text_layers: int = 2
     dimension: int = 128
-    steps: int = 2_000
+    steps: int = 3_000
     batch: int = 64
     captions: int = 8
     rate: float = 2e-3

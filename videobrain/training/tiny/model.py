@@ -24,6 +24,9 @@ FRAME_TOKENS = (_GRID // MERGE) ** 2
 _IGNORED = -100
 _ROWS = 128
 """Queries of a sequence that attend at a time: what lies behind the last of them is not computed."""
+_FILLED_LENGTH, _FILLED_BATCH, _FILLED_ROWS, _FILLED_FRAMES = 64, 256, 32, 8
+"""Tokens of a sequence and of a batch, places of a sequence in the last layer, and frames of a batch are filled up to
+multiples of these. On a CPU each new shape of a product of matrices costs the making of a kernel."""
 _ROPE_THETA = 5_000_000.0
 """As in the large models: half of a head turns so slowly that a whole conversation is within its reach."""
 _GAIN = 1.5
@@ -48,11 +51,13 @@ class Batch(NamedTuple):
     """Sequences one after the other, and all their frames."""
 
     lengths: torch.Tensor
-    """(sequences,): tokens of each."""
+    """(sequences,): tokens of each, with what fills it up at its end."""
     input_ids: torch.Tensor
     """(tokens,)"""
     targets: torch.Tensor
     """(tokens,): the next token where that is trained, else -100."""
+    computed: torch.Tensor
+    """(tokens,): whether the last layer computes it, which is all that is trained and what fills it up."""
     position_ids: torch.Tensor
     """(3, tokens): time, height and width."""
     frames: torch.Tensor
@@ -206,10 +211,12 @@ def see(model: Any, frames: torch.Tensor) -> torch.Tensor:
         (frames * FRAME_TOKENS, hidden size of the text model)
     """
     import torch
-    from torch.nn.functional import linear
+    from torch.nn.functional import linear, pad
 
     visual = model.model.visual
-    count, length = frames.shape[0], _GRID * _GRID
+    shown = len(frames) * FRAME_TOKENS
+    frames = pad(frames, (0, 0, 0, 0, 0, 0, 0, -len(frames) % _FILLED_FRAMES))
+    count, length = len(frames), _GRID * _GRID
     blocks = _GRID // MERGE
     order = torch.arange(length, device=frames.device).view(blocks, MERGE, blocks, MERGE).transpose(1, 2).reshape(-1)
     places = torch.stack([order // _GRID, order % _GRID], dim=1)
@@ -229,14 +236,14 @@ def see(model: Any, frames: torch.Tensor) -> torch.Tensor:
         hidden = hidden + attention.proj(looked.transpose(1, 2).reshape(count, length, -1))
         hidden = hidden + block.mlp(block.norm2(hidden))
     seen: torch.Tensor = visual.merger(hidden.view(count * length, -1))
-    return seen
+    return seen[:shown]
 
 
 def trained_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits before each trained token, and these tokens: (tokens, vocabulary) and (tokens,).
 
-    What transformers computes of padded sequences, up to twice as fast: nothing is padded, and of the last layer there
-    is only what leads to a trained token.
+    What transformers computes of padded sequences, about twice as fast: hardly anything is padded, and of the last
+    layer there is only what leads to a trained token.
     """
     import torch
 
@@ -249,7 +256,6 @@ def trained_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor
     cosine, sine = (each[0] for each in text.rotary_emb(hidden.unsqueeze(0), batch.position_ids.unsqueeze(1)))
     lengths = batch.lengths.tolist()
     places = [torch.arange(length, device=hidden.device) for length in lengths]
-    wanted = batch.targets != _IGNORED
     for layer in text.layers:
         attention, normed = layer.self_attn, layer.input_layernorm(hidden)
 
@@ -260,8 +266,8 @@ def trained_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor
         keys = _turned(attention.k_norm(heads(attention.k_proj, normed)).transpose(0, 1), cosine, sine)
         values = heads(attention.v_proj, normed).transpose(0, 1)
         if layer is text.layers[-1]:
-            hidden, normed, cosine, sine = (each[wanted] for each in (hidden, normed, cosine, sine))
-            places = [part.nonzero()[:, 0] for part in wanted.split(lengths)]
+            hidden, normed, cosine, sine = (each[batch.computed] for each in (hidden, normed, cosine, sine))
+            places = [part.nonzero()[:, 0] for part in batch.computed.split(lengths)]
         queries = _turned(attention.q_norm(heads(attention.q_proj, normed)).transpose(0, 1), cosine, sine)
         looked = [
             _looked_back(*each)
@@ -276,7 +282,9 @@ def trained_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor
         hidden = hidden + attention.o_proj(torch.cat(looked, 1).transpose(0, 1).flatten(1))
         hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
     logits: torch.Tensor = model.lm_head(text.norm(hidden))
-    return logits.float(), batch.targets[wanted]
+    targets = batch.targets[batch.computed]
+    trained = targets != _IGNORED
+    return logits[trained].float(), targets[trained]
 
 
 def _looked_back(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -288,7 +296,7 @@ def _looked_back(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
 
     looked = []
     for query, at in zip(queries.split(_ROWS, 1), places.split(_ROWS), strict=True):
-        end = int(at[-1]) + 1 if len(at) else 0
+        end = _filled(int(at[-1]) + 1, _FILLED_LENGTH) if len(at) else 0
         later = torch.arange(end, device=at.device) > at.unsqueeze(1)
         scores = (query @ keys[:, :end].transpose(-1, -2)).masked_fill(later, -math.inf)
         looked.append(scores.softmax(-1).to(values.dtype) @ values[:, :end])
@@ -309,12 +317,26 @@ def collate(
     *,
     image_token: int,
 ) -> Batch:
-    """Sequences of token ids and masks as a batch."""
+    """Sequences of token ids and masks as a batch. What fills a sequence up stands behind it, where nothing looks."""
     import torch
 
-    lengths = np.array([len(ids) for ids, _ in sequences])
-    input_ids = np.concatenate([ids for ids, _ in sequences])
-    targets = np.concatenate([np.append(np.where(sampled, ids, _IGNORED)[1:], _IGNORED) for ids, sampled in sequences])
-    places = np.concatenate([positions(ids, image_token) for ids, _ in sequences], axis=1)
+    lengths = np.array([_filled(len(ids), _FILLED_LENGTH) for ids, _ in sequences])
+    lengths[-1] += -lengths.sum() % _FILLED_BATCH
+    total = lengths.sum()
+    input_ids, places = np.zeros(total, dtype=np.int64), np.zeros((3, total), dtype=np.int64)
+    targets, computed = np.full(total, _IGNORED), np.zeros(total, dtype=bool)
+    for end, length, (ids, sampled) in zip(lengths.cumsum(), lengths, sequences, strict=True):
+        begin = end - length
+        input_ids[begin : begin + len(ids)] = ids
+        places[:, begin : begin + len(ids)] = positions(ids, image_token)
+        targets[begin : begin + len(ids) - 1] = np.where(sampled, ids, _IGNORED)[1:]
+        trained = targets[begin:end] != _IGNORED
+        first = np.argsort(~trained, kind="stable")[: _filled(np.count_nonzero(trained), _FILLED_ROWS)]
+        computed[begin + first] = True
     pictures = np.stack(frames) if frames else np.zeros((0, FRAME_PIXELS, FRAME_PIXELS, 3), dtype=np.uint8)
-    return Batch(*(torch.from_numpy(array) for array in (lengths, input_ids, targets, places, pictures)))
+    return Batch(*(torch.from_numpy(array) for array in (lengths, input_ids, targets, computed, places, pictures)))
+
+
+def _filled(count: int, unit: int) -> int:
+    """The next multiple of a unit."""
+    return -(-count // unit) * unit

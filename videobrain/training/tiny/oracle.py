@@ -26,7 +26,7 @@ from videobrain.world.vocabulary import ORDINALS
 Look = Callable[[Sequence[int]], list[EncodedFrame]]
 """Frames of the video by number."""
 
-_MISSES = 0.12
+_MISSES = 0.2
 """Share of searches that find nothing of use at first."""
 YES = "yes"
 """Said of a frame that shows what is looked for."""

@@ -36,7 +36,7 @@ from videobrain.world.vocabulary import TAG
 
 _log = logging.getLogger(__name__)
 
-VERSION = 10
+VERSION = 11
 """Of all that a stage depends on and no recipe says: data, prompts, oracle, loss. Stages of another are done anew."""
 _PACKAGES = {
     "torch": "torch",
@@ -45,6 +45,8 @@ _PACKAGES = {
     "open_clip": "open_clip_torch",
     "matplotlib": "matplotlib",
 }
+_KERNELS = "4096"
+"""Kernels that torch keeps on a CPU, one for each shape of a product of matrices: the usual 1,024 are too few."""
 _LOCK_SECONDS = 30.0
 """The processes that make batches outlive a killed training for some seconds, and hold its lock."""
 
@@ -135,6 +137,7 @@ def train_tiny(
         OSError: A directory cannot be written.
     """
     _require_packages()
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNELS)
     out = Path(out).resolve()
     cache = (Settings().cache_dir / "tiny" if cache is None else Path(cache)).resolve()
     _check_places(out, cache)

@@ -51,11 +51,11 @@ class VlmStage:
 CURRICULUM: tuple[VlmStage, ...] = (
     VlmStage("copying", steps=1000, frames=6, learning_rate=1e-3, last_share=0.5),
     VlmStage("judging", steps=300, frames=32, learning_rate=1e-3, last_share=0.5),
-    VlmStage("conclusions", steps=600, frames=56, learning_rate=1e-3, last_share=0.5),
-    VlmStage("captions", steps=900, frames=96, learning_rate=1e-3, last_share=0.5),
-    VlmStage("lookup", steps=850, frames=96, learning_rate=1e-3, last_share=0.5),
-    VlmStage("trajectories", steps=1100, frames=80, learning_rate=1e-3, last_share=0.02),
-    VlmStage("refining", steps=300, frames=80, learning_rate=4e-4, last_share=0.05),
+    VlmStage("conclusions", steps=700, frames=56, learning_rate=1e-3, last_share=0.5),
+    VlmStage("captions", steps=1100, frames=96, learning_rate=1e-3, last_share=0.5),
+    VlmStage("lookup", steps=1000, frames=96, learning_rate=1e-3, last_share=0.5),
+    VlmStage("trajectories", steps=1700, frames=80, learning_rate=1e-3, last_share=0.02),
+    VlmStage("refining", steps=450, frames=80, learning_rate=4e-4, last_share=0.05),
 )
 
 
