@@ -125,7 +125,7 @@ def test_the_table_of_a_run() -> None:
         "Asked with subtitles: 3 of 5 questions.",
         "2 questions asked without subtitles, which could not be used.",
         "In 1 question a tool failed, and the model went on without it",
-        "1 error of the server, not of the question: the same command asks again.",
+        "1 error of the server or of a worker, not of the question: the same command asks again.",
         "2 rows of the benchmark could not be read.",
         "Limited to the first 40 questions.",
         "runs/one",

@@ -51,13 +51,15 @@ def processor() -> Any:
     return make_tiny_processor()
 
 
-def finished(number: int, seed: int = 0, *, single_shot: int | None = None) -> tuple[World, Episode]:
+def finished(
+    number: int, seed: int = 0, *, single_shot: int | None = None, hard: bool = False
+) -> tuple[World, Episode]:
     world, rng = World(seed), random.Random(seed)
 
     def look(indices: Any) -> list[EncodedFrame]:
         return [EncodedFrame.encode(Frame(index, index / 10, world.draw(index))) for index in indices]
 
-    return world, play(world, world.questions[number], look, rng, single_shot=single_shot)
+    return world, play(world, world.questions[number], look, rng, single_shot=single_shot, hard=hard)
 
 
 # Tokens ----------------------------------------------------------------------------------------------------------
@@ -110,6 +112,22 @@ def test_the_oracle_searches_again_where_a_search_missed() -> None:
     calls = [run.usage.tool_calls.get("clip_sample", 0) for run in runs]
     assert calls.count(2) >= 2
     assert calls.count(1) > 3 * calls.count(2)
+
+
+def test_the_oracle_answers_after_two_searches_that_found_nothing() -> None:
+    """As a real search may find nothing, or the same again: a third one is never made."""
+    again = 0
+    for seed in range(24):
+        world, episode = finished(2, seed, hard=True)
+        assert world.questions[2].kind == "search"
+        assert episode.usage.turns <= 3
+        first, last = episode.replies[0], episode.replies[-1]
+        if len(episode.replies) == 3 and "Not seen." in last:
+            assert f"<answer>{world.questions[2].answer}</answer>" in last
+            assert "clip_sample" in first
+            found = [message.frames for message in episode.messages[-4:] if message.role == "user"]
+            again += not found[1]
+    assert again
 
 
 @pytest.mark.parametrize("frames", [8, 64])

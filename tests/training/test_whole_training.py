@@ -20,7 +20,7 @@ from videobrain.training.trajectories import read_trajectories
 from videobrain.training.verl.launch import read_metrics
 from videobrain.world import WorldQuestion, read_questions, write_dataset
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(720)]
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -31,6 +31,7 @@ from videobrain.errors import (
     ModelServerError,
     ModelTimeoutError,
     RateLimitError,
+    WorkerDiedError,
 )
 from videobrain.evaluation.lines import JsonLines
 from videobrain.evaluation.manifest import Manifest, key_of
@@ -44,7 +45,8 @@ MANIFEST_FILE, RESULTS_FILE, TRACES = "run.json", "results.jsonl", "traces"
 SUPERSEDED_FILE = "superseded.jsonl"
 _LOCK = ".lock"
 _PASSING = tuple(
-    f"{error.__name__}: " for error in (ModelConnectionError, ModelTimeoutError, RateLimitError, ModelServerError)
+    f"{error.__name__}: "
+    for error in (ModelConnectionError, ModelTimeoutError, RateLimitError, ModelServerError, WorkerDiedError)
 )
 
 
@@ -64,7 +66,7 @@ def iterate_results(directory: str | os.PathLike[str]) -> Iterator[Record]:
 
 
 def is_passing(record: Record) -> bool:
-    """Whether a question failed since the model's server was gone, overloaded or broken.
+    """Whether a question failed since the model's server was gone, overloaded or broken, or a cluster's workers died.
 
     That says nothing of the question, and any later start asks it again.
     """

@@ -59,7 +59,7 @@ class Scores(BaseModel):
     failed_tools: int = 0
     """Questions in which a tool failed or took too long, so that the model answered without what it had asked for."""
     passing_errors: int = 0
-    """Errors that say nothing of their question, since the model's server failed; a further start asks those again."""
+    """Errors that say nothing of their question, since the model's server or a worker failed: asked again next time."""
     limit: int | None = None
     """How many questions were asked for, where not all of the split's."""
     expected_questions: int | None = None

@@ -230,7 +230,7 @@ def _remarks(scores: Scores) -> list[str]:
         )
     if scores.passing_errors:
         remarks.append(
-            f"{counted(scores.passing_errors, 'error')} of the server, not of the question: "
+            f"{counted(scores.passing_errors, 'error')} of the server or of a worker, not of the question: "
             "the same command asks again."
         )
     if scores.malformed:

@@ -124,7 +124,8 @@ class Batches:
                     world = World(rng.getrandbits(40), split="train")
                     count = rng.choice(counts)
                     numbers = rng.sample(range(len(world.questions)), k=_OF_A_VIDEO)
-                    return [maker.trajectory(rng, world, each, count) for each in numbers]
+                    hard = self.stage == "refining"
+                    return [maker.trajectory(rng, world, each, count, hard=hard) for each in numbers]
 
                 return of_a_video
 

@@ -326,7 +326,9 @@ class ExampleMaker:
                 digit = digit or token == self._digit
         return told
 
-    def trajectory(self, rng: random.Random, world: World, number: int, count: int = INITIAL_FRAMES) -> Example:
+    def trajectory(
+        self, rng: random.Random, world: World, number: int, count: int = INITIAL_FRAMES, *, hard: bool = False
+    ) -> Example:
         """The oracle's run on one question of a video, with tools or, now and then, in a single shot.
 
         Args:
@@ -334,6 +336,7 @@ class ExampleMaker:
             world: The video.
             number: Which of its questions.
             count: Frames to begin with: as many of the 16 of a real run.
+            hard: Searches miss more often, and twice.
         """
         question = world.questions[number]
         cache: dict[int, EncodedFrame] = {}
@@ -348,7 +351,7 @@ class ExampleMaker:
         if question.kind == "dense" and rng.random() < 0.7:
             count = min(count, FEW)  # none of them matters, and each costs
         initial = None if single else some_frames(world, question, rng, count)
-        episode = play(world, question, look, rng, single_shot=single, initial=initial)
+        episode = play(world, question, look, rng, single_shot=single, initial=initial, hard=hard)
         return self.of_episode(episode, exchange_of_colours(rng) if rng.random() < _EXCHANGED else None)
 
     def of_episode(self, episode: Episode, exchange: Callable[[str], str] | None = None) -> Example:

@@ -331,7 +331,7 @@ def collate(
         places[:, begin : begin + len(ids)] = positions(ids, image_token)
         targets[begin : begin + len(ids) - 1] = np.where(sampled, ids, _IGNORED)[1:]
         trained = targets[begin:end] != _IGNORED
-        first = np.argsort(~trained, kind="stable")[: _filled(np.count_nonzero(trained), _FILLED_ROWS)]
+        first = np.argsort(~trained, kind="stable")[: _filled(int(trained.sum()), _FILLED_ROWS)]
         computed[begin + first] = True
     pictures = np.stack(frames) if frames else np.zeros((0, FRAME_PIXELS, FRAME_PIXELS, 3), dtype=np.uint8)
     return Batch(*(torch.from_numpy(array) for array in (lengths, input_ids, targets, computed, places, pictures)))

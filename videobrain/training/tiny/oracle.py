@@ -26,8 +26,9 @@ from videobrain.world.vocabulary import ORDINALS
 Look = Callable[[Sequence[int]], list[EncodedFrame]]
 """Frames of the video by number."""
 
-_MISSES = 0.2
-"""Share of searches that find nothing of use at first."""
+_MISSES, _HARD_MISSES = 0.2, 0.4
+"""Share of searches that find nothing of use at first. In half of the hard ones the second search finds nothing either,
+and in half of those it finds the same again: then it is time to answer."""
 YES = "yes"
 """Said of a frame that shows what is looked for."""
 _NOTHING = "nothing"
@@ -43,6 +44,7 @@ def play(
     *,
     single_shot: int | None = None,
     initial: Sequence[int] | None = None,
+    hard: bool = False,
 ) -> Episode:
     """A finished episode.
 
@@ -53,9 +55,10 @@ def play(
         rng: Chance: which searches miss, and what else they find.
         single_shot: So many frames at once and no tools; None for the whole protocol.
         initial: Frames to begin with in the place of those.
+        hard: Searches miss more often, and twice.
     """
     episode = begin(world, question, single_shot=single_shot)
-    oracle = _Oracle(world, question, rng, tools=single_shot is None)
+    oracle = _Oracle(world, question, rng, tools=single_shot is None, hard=hard)
     frames = list(initial or initial_frames(world, single_shot))
     step = episode.start(look(frames))
     while not isinstance(step, Finish):
@@ -134,13 +137,15 @@ def new_episode(
 
 
 class _Oracle:
-    def __init__(self, world: World, question: WorldQuestion, rng: random.Random, *, tools: bool) -> None:
+    def __init__(self, world: World, question: WorldQuestion, rng: random.Random, *, tools: bool, hard: bool) -> None:
         self._world = world
         self._question = question
         self._rng = rng
         self._tools = tools
         self._calls = 0
-        self._misses = question.kind == "search" and rng.random() < _MISSES
+        missing = question.kind == "search" and rng.random() < (_HARD_MISSES if hard else _MISSES)
+        self._misses = missing + (missing and hard and rng.random() < 0.5)
+        self._missed: list[int] = []
 
     def reply(self, frames: Sequence[int]) -> str:
         """The next reply, to these new frames."""
@@ -165,8 +170,14 @@ class _Oracle:
         start, end = arguments["start_frame"], arguments["end_frame"]
         if name == "uniform_sample":
             return _uniform(start, end)
-        frames = self._found(CLIP_FRAMES)
+        frames = self._missed if self._finds_the_same else self._found(CLIP_FRAMES)
+        if self._calls <= self._misses:
+            self._missed = frames
         return frames, found_text(len(frames), start, end, arguments["prompt"])
+
+    @property
+    def _finds_the_same(self) -> bool:
+        return 1 < self._calls <= self._misses and self._rng.random() < 0.5
 
     def _found(self, count: int) -> list[int]:
         """What a search by similarity finds: the event, and frames that resemble it."""
@@ -174,7 +185,7 @@ class _Oracle:
         spans = self._question.spans
         event = [frame for frame in grid if any(a <= frame / 10 < b for a, b in spans)]
         others = [frame for frame in grid if frame not in event]
-        if self._misses and self._calls == 1:
+        if self._calls <= self._misses:
             event = []
         hits = self._rng.sample(event, k=min(count, len(event)))
         wanted = {word for frame in event or grid[:1] for word in _words(self._world.state(frame))}

@@ -55,7 +55,7 @@ CURRICULUM: tuple[VlmStage, ...] = (
     VlmStage("captions", steps=1100, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("lookup", steps=1000, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("trajectories", steps=1700, frames=80, learning_rate=1e-3, last_share=0.02),
-    VlmStage("refining", steps=450, frames=80, learning_rate=4e-4, last_share=0.05),
+    VlmStage("refining", steps=210, frames=80, learning_rate=4e-4, last_share=0.05),
 )
 
 
