@@ -22,6 +22,8 @@ $(VENV)/.base: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --group dev
+	# without what its own tasks and models need; what its interfaces import is in the group
+	$(BIN)/python -m pip install --quiet --no-deps lmms-eval==0.7.3
 	touch $@
 
 demo: $(VENV)/.base

@@ -62,16 +62,14 @@ def test_the_entry_point_names_what_there_is() -> None:
 
 
 def test_lmms_eval_finds_the_model_and_gets_its_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = pytest.importorskip("lmms_eval.models.registry_v2").ModelRegistryV2()
+    models = pytest.importorskip("lmms_eval.models")
     from lmms_eval.api.instance import Instance
 
     from videobrain.evaluation import lmms_eval_model
-    from videobrain.evaluation.lmms_eval import manifest
 
-    registry.register_manifest(manifest())
     scripted = VideoBrain(ScriptedModel([SAID.format("B")]), strategy="blind")
     monkeypatch.setattr(lmms_eval_model, "VideoBrain", lambda *given, **named: scripted)
-    made = registry.get_model_class(NAME).create_from_arg_string(
+    made = models.get_model(NAME).create_from_arg_string(
         "model=openai:some/model,base_url=http://localhost:1/v1,max_turns=3", {"batch_size": 1, "device": "cpu"}
     )
     made.task_dict["task"] = {"test": [[str(make_video(tmp_path / "v.mp4", seconds=1))]]}
