@@ -190,6 +190,11 @@ async def test_a_classification_asks_no_more_than_it_needs_and_writes_what_it_fo
         assert {number for number, what in student.asked if what == "more"} == {5}
         before = student.asked.total() + teacher.asked.total()
         again = await classify(samples, both["student"], both["teacher"], tmp_path / "out", asking=asking)
+        files = {path: path.read_bytes() for path in (tmp_path / "out").glob("*.*")}
+        # What a later start does not ask for does not count, though it is there.
+        fewer = await classify(samples, both["student"], both["teacher"], tmp_path / "out", votes=1, asking=asking)
+        for path, content in files.items():
+            path.write_bytes(content)
     assert again == found
     assert student.asked.total() + teacher.asked.total() == before
     assert list(JsonLines(tmp_path / "out" / CLASSES_FILE, ClassifiedSample).read()) == list(found.questions)
@@ -197,6 +202,7 @@ async def test_a_classification_asks_no_more_than_it_needs_and_writes_what_it_fo
     assert {each.key: each.question_class for each in kept} == {
         key: label for key, label in LABELS.items() if label != "dropped"
     }
+    assert {len(votes) for each in fewer.questions for votes in each.votes.values()} == {1}
     three = next(each for each in found.questions if each.sample.key == "q3")
     assert three.votes["teacher-more"] == (True, True, True)
     assert "student-more" not in three.votes

@@ -18,7 +18,9 @@ from videobrain.training.player import PlaySettings
 from videobrain.training.reward_spec import RewardSpec, TermSpec
 from videobrain.training.sample import TrainingSample, write_samples
 from videobrain.training.verl.grpo import RECIPES, GrpoConfig
+from videobrain.training.verl.launch import Launch
 from videobrain.training.verl.objectives import OBJECTIVES
+from videobrain.training.verl.run import run_training
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +157,34 @@ def test_samples_are_looked_at_first(tmp_path: Path, video: Path) -> None:
     secret = write_samples(tmp_path / "secret.jsonl", [in_words.model_copy(update={"answer": None})])
     with pytest.raises(InputError, match="truth of the sample 'w' is not known"):
         a_config(samples=(secret,), batch_size=1, **judged).check_samples()
+
+
+def test_a_validation_that_a_kill_has_lost_is_made_up_for() -> None:
+    config = a_config(validate_on=("v.jsonl",), validate_steps=20, steps=50)
+    told = {"rollout/accuracy": 0.5}
+    assert config.owed(20, told) == {"trainer.val_before_train": True, "trainer.val_only": False}
+    assert config.owed(50, {}) == {"trainer.val_before_train": True, "trainer.val_only": True}
+    assert config.owed(30, told) == config.owed(50, {**told, "validation/accuracy": 0.5}) == {}
+    assert a_config(steps=50).owed(50, {}) == {}
+
+
+def test_how_the_machine_works_may_change(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = some_samples(tmp_path / "samples.jsonl", video, 2)
+    begun: list[Launch] = []
+
+    def begin(launch: Launch, **_options: object) -> None:
+        begun.append(launch)
+        (tmp_path / "out" / "checkpoints").mkdir(exist_ok=True)
+        (tmp_path / "out" / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("1", "utf-8")
+
+    monkeypatch.setattr("videobrain.training.verl.run.run_command", begin)
+    monkeypatch.setattr(GrpoConfig, "check", lambda _: "")
+    fields = {"samples": (samples,), "out": tmp_path / "out", "batch_size": 2, "steps": 2}
+    for settings in ({}, {"tool_timeout_seconds": 600.0, "cache_dir": str(tmp_path)}):
+        run_training(a_config(**fields, settings=settings), name="grpo")
+    assert len(begun) == 2
+    with pytest.raises(ConfigurationError, match="another settings"):
+        run_training(a_config(**fields, settings={"initial_frames": 3}), name="grpo")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import pytest
 
@@ -172,6 +173,36 @@ async def test_a_run_that_the_clock_cuts(
     async with Player(processor, settings) as player:
         with pytest.raises(RolloutError, match="cut by the clock"):
             await player.play(sample, generate)
+
+
+@pytest.mark.anyio
+async def test_a_run_that_the_clock_makes_answer(
+    processor: Any, sample: TrainingSample, tiny_random_model: Path, tmp_path: Path
+) -> None:
+    replies = saying(processor, [LOOKS[0], LOOKS[1]])
+
+    async def generate(prompt: Sequence[int], images: Sequence[Any], sampling: Sampling) -> Sampled:
+        if len(images) <= 2:
+            await asyncio.sleep(5)  # of six seconds, which leaves time for an answer alone
+        return await replies(prompt, images, sampling)
+
+    settings = settings_for(tiny_random_model, tmp_path, limits=Limits(seconds=6))
+    async with Player(processor, settings) as player:
+        with pytest.raises(RolloutError, match="cut by the clock"):
+            await player.play(sample, generate)
+
+
+@pytest.mark.anyio
+async def test_subtitles_that_cannot_be_read_are_left_away_as_in_an_evaluation(
+    player: Player, processor: Any, sample: TrainingSample, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken.srt"
+    await anyio.Path(broken).write_bytes(bytes(range(256)))
+    played = await player.play(
+        sample.model_copy(update={"subtitles": str(broken)}), saying(processor, GUESSES), name="s"
+    )
+    assert played.trajectory.replies == 1
+    assert "the subtitles of 'q/1' cannot be used" in caplog.text
 
 
 @pytest.mark.anyio

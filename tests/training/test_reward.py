@@ -207,7 +207,7 @@ def test_terms_are_weighted_gated_and_added() -> None:
     )
     assert own(made).terms == {"format": 0.05, "accuracy": 1.0, "behaviour": 0.0, "frames": -0.24, "bonus": 0.0}
     assert own(made).total == pytest.approx(0.81)
-    assert Reward(own.terms, gate=None)(replace(made, violations=("x",))).total == pytest.approx(0.81)
+    assert Reward(own.terms, gate=None)(replace(made, violations=("x",))).total == pytest.approx(0.76)
 
 
 def test_names_of_terms() -> None:
@@ -234,7 +234,8 @@ def look(*new: float, interval: tuple[float, float] | None = None, again: int = 
         (reward.evidence_iou, {"looks": (look(interval=(0, 40)), look(interval=(4, 10)))}, 0.5),
         (reward.evidence_iou, {"looks": (look(),)}, 0.0),
         (reward.relevance, {"looks": (look(4.5, 9.0), look(5.0))}, 0.75),
-        (reward.relevance, {"looks": (look(), look(5.0))}, 0.5),
+        (reward.relevance, {"looks": (look(again=2), look(5.0))}, 0.5),
+        (reward.relevance, {"looks": (look(), look(5.0))}, 1.0),  # what a tool says in words is no look
         (reward.relevance, {}, 0.0),
         (reward.repetition, {"looks": (look(1.0, again=3),)}, 0.75),
         (reward.repetition, {}, 0.0),
@@ -256,6 +257,14 @@ def test_times_of_a_clip_are_held_against_spans_of_the_whole_video() -> None:
     # Second 3 of the clip is second 5 of the video, which lies in the first of two spans, from 4 to 8.
     assert (reward.evidence_recall(made), reward.relevance(made)) == (0.5, 0.5)
     assert reward.evidence_iou(made) == pytest.approx(4 / 6)
+
+
+def test_spans_are_right_as_in_an_evaluation() -> None:
+    spans = SAMPLE.model_copy(update={"task": "grounding", "options": None, "correct_option": None})
+    made = replace(rollout("Direct", accuracy=0.6), sample=spans.of_class("Direct"))
+    assert behaviour_aware()(made).total == pytest.approx(0.05 + 0.6 + 0.5)
+    assert behaviour_aware(correct_from=0.7)(made).total == pytest.approx(0.65)
+    assert not reward.is_correct(rollout("Direct", accuracy=0.6))
 
 
 def test_a_term_that_is_no_number_is_no_reward() -> None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from videobrain.errors import ConfigurationError, InputError, MissingDependencyError
 from videobrain.training.verl import overrides
 from videobrain.training.verl.config import configured
+from videobrain.training.verl.launch import Launch
 from videobrain.training.verl.recipes import SFT_RECIPES
 from videobrain.training.verl.run import _clear, run_training
 from videobrain.training.verl.sft import SftConfig, run_sft
@@ -143,10 +144,13 @@ def test_files_are_looked_at_before_anything_starts(trajectories: Path, tmp_path
 
 
 class _Checked(SftConfig):
-    """As if verl's schema had been asked."""
+    """As if verl's schema had been asked, and trajectories were there."""
 
     def check(self) -> str:
         return ""
+
+    def rows(self) -> int:
+        return 70
 
 
 def begun(tmp_path: Path, name: str = "sft", *, step: int | None = None, **fields: Any) -> _Checked:
@@ -191,18 +195,47 @@ class _NotHereError(Exception):
 
 @pytest.fixture
 def no_verl(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_given: object, **_options: object) -> None:
-        raise _NotHereError
+    def refuse(launch: Launch, **_options: object) -> None:
+        raise _NotHereError(launch)
 
     monkeypatch.setattr("videobrain.training.verl.run.run_command", refuse)
 
 
 @pytest.mark.usefixtures("no_verl")
-def test_a_few_steps_are_no_epoch(tmp_path: Path) -> None:
+def test_epochs_are_counted_in_steps(tmp_path: Path) -> None:
+    """verl would skip the epoch after a checkpoint at the end of one."""
     made = begun(tmp_path, step=3, steps=3)
-    (made.out / "finished.json").write_text('{"step": 3}', "utf-8")
+    with pytest.raises(_NotHereError) as caught:
+        run_training(made.model_copy(update={"steps": None, "epochs": 3}), name="sft")
+    command = caught.value.args[0].command
+    assert {"trainer.total_training_steps=6", "trainer.total_epochs=6"} <= set(command)  # 2 of 32 in each epoch
+    done = begun(tmp_path / "done", step=6)
+    assert run_training(done.model_copy(update={"epochs": 3}), name="sft").step == 6
+
+
+@pytest.mark.usefixtures("no_verl")
+def test_other_samples_are_another_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Checked, "check_files", lambda _: None)
+    made = begun(tmp_path, step=3, steps=8)
     with pytest.raises(_NotHereError):
-        run_training(made.model_copy(update={"steps": None}), name="sft")
+        run_sft(made.model_copy(update={"max_tokens": 99}))  # the remedy for a trajectory that is too long
+    monkeypatch.setattr(_Checked, "rows", lambda _: 69)
+    with pytest.raises(ConfigurationError, match="a training on 70 samples, and their files hold 69 now"):
+        run_sft(made)
+
+
+@pytest.mark.usefixtures("no_verl")
+def test_a_torn_note_of_the_newest_checkpoint_is_mended(tmp_path: Path) -> None:
+    made = begun(tmp_path, step=4, steps=8)
+    for step in (2, 4):
+        (made.out / "checkpoints" / f"global_step_{step}").mkdir()
+    (made.out / "metrics.jsonl").write_text('{"step": 4, "metrics": {}}\n', "utf-8")
+    note = made.out / "checkpoints" / "latest_checkpointed_iteration.txt"
+    note.write_text("", "utf-8")
+    with pytest.raises(_NotHereError):
+        run_training(made, name="sft")
+    assert note.read_text("utf-8") == "4"
+    assert (made.out / "metrics.jsonl").exists()
 
 
 @pytest.mark.usefixtures("no_verl")

@@ -30,6 +30,7 @@ from videobrain.training.trajectories import (
 
 pytestmark = pytest.mark.anyio
 
+SEARCH = '<thinking>Heard?</thinking><tool_call>{"name": "search_subtitles", "arguments": {"query": "red"}}</tool_call>'
 CORRECT = "<thinking>So.</thinking>\n<answer>{}</answer>"
 
 
@@ -114,6 +115,23 @@ async def test_why_conversations_are_not_kept(tmp_path: Path) -> None:
     assert [Rejected.model_validate_json(line) for line in lines] == list(made.rejected)
     with pytest.raises(InputError, match="holds no trajectories"):
         read_trajectories(tmp_path / "out" / TRAJECTORIES_FILE)
+
+
+async def test_a_call_that_is_answered_in_words_is_no_waste(tmp_path: Path) -> None:
+    folder = write_videos(tmp_path)
+    spoken = folder / "spoken.srt"
+    spoken.write_text("1\n00:00:00,000 --> 00:00:01,000\nIt is red.\n", "utf-8")
+    teacher = Teacher({0: [[SEARCH, "right"], [SEARCH, uniform(0, 2), "right"]]})
+    asking = Asking(
+        settings=settings(tmp_path, temperature=0.7), tools=["uniform_sample", "search_subtitles"], concurrency=1
+    )
+    async with models(tmp_path, teacher=teacher) as found:
+        samples = [sample(0, folder, subtitles=str(spoken)).of_class("Active")]
+        made = await write_trajectories(
+            samples, found["teacher"], tmp_path / "out", per_sample=2, keep="all", asking=asking
+        )
+    assert [dict(each.usage.tool_calls) for each in made.kept] == [{"search_subtitles": 1}]
+    assert made.reasons() == {"wasteful": 1}  # uniform_sample showed what had been shown
 
 
 async def test_kept_ones_are_traces_with_pictures_that_open_as_reports(tmp_path: Path) -> None:

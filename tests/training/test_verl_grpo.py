@@ -194,7 +194,15 @@ def test_validation_difficulty_and_other_objectives(verl_python: Path, tiny_rand
     assert all(step["training/rollout_probs_diff_max"] < 1e-2 for step in metrics.values())
     assert {"validation/accuracy", "validation/reward", "validation/Active/tool_used"} <= set(metrics[2])
     assert metrics[2]["validation/Active/tool_used"] == 0  # it has none
-    assert metrics[2]["validation/left_out"] < 1
+    assert metrics[2]["validation/left_out"] == 0
+
+    # A kill between the last checkpoint and the end of its validation.
+    told = training.out / "metrics.jsonl"
+    told.write_text("".join(line for line in told.read_text("utf-8").splitlines(True) if '"step": 1' in line), "utf-8")
+    training.run(2)
+    again = training.metrics()[2]
+    assert again["validation/accuracy"] == metrics[2]["validation/accuracy"]
+    assert "actor/grad_norm" not in again  # nothing was trained
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -44,7 +46,11 @@ def advantages() -> None:
 
 def groups() -> None:
     """Groups with fewer than two trajectories are dropped; too many of them, or of one worth, end the training."""
+    import torch
+    from verl.trainer.ppo.v1 import replay_buffer
+
     from videobrain.errors import RolloutError
+    from videobrain.training.verl import trainer
     from videobrain.training.verl.trainer import GroupBuffer, too_small
 
     keys = ["a_0_0", "a_1_0", "b_0_0", "b_0_1", "c_3_0", "c_5_0", "c_6_0"]
@@ -54,8 +60,9 @@ def groups() -> None:
         def _sync_metadata_from_transfer_queue(self) -> None:
             states = {"finished": self.finished_keys, "failure": self.failure_keys}
             for uid, (state, count) in self.there.items():
-                states[state]["train"].add(uid)
-                self.partitions["train"].update({f"{uid}_{number}_0": {} for number in range(count)})
+                for partition in ("train", "val"):
+                    states[state][partition].add(uid)
+                    self.partitions[partition].update({f"{uid}_{number}_0": {} for number in range(count)})
 
         def _clear_groups(self, partition_id: str, uids: set[str]) -> None:
             self.cleared += sorted(uids)
@@ -64,8 +71,9 @@ def groups() -> None:
                 self.finished_keys[partition_id].discard(uid)
                 self.failure_keys[partition_id].discard(uid)
 
-        def _materialize_batch(self, partition_id: str, selected: list[str], snapshot: object) -> list[str]:
-            return sorted(selected)
+        def _materialize_batch(self, partition_id: str, selected: list[str], snapshot: dict[str, object]) -> Any:
+            keys = [key for key in snapshot if key.split("_")[0] in selected]
+            return SimpleNamespace(keys=keys, groups=sorted(selected))
 
     class Equal(Cleared):
         def _dapo_filtered_keys(self, partition_id: str) -> tuple[set[str], Counter[float]]:
@@ -97,7 +105,7 @@ def groups() -> None:
     buffer = a_buffer(refill)
     buffer.there = {"whole": ("finished", 4), "some": ("failure", 2), "one": ("failure", 1), "none": ("finished", 0)}
     batch, metrics = buffer.sample(global_steps=1, partition_id="train", batch_size=4)
-    assert batch == ["new10", "new11", "some", "whole"]
+    assert batch.groups == ["new10", "new11", "some", "whole"]
     assert (buffer.cleared, asked) == (["none", "one"], [2])
     assert metrics["training/rollout_failure/evicted_samples"] == 2
 
@@ -114,6 +122,31 @@ def groups() -> None:
     buffer.there = {"a": ("finished", 4), "b": ("finished", 4)}
     with pytest.raises(RolloutError, match="all rollouts of each were worth the same"):
         buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+
+    # A group that lost a rollout is looked at as whole ones are: verl would keep it, however equal it is.
+    worths = {"a": [1.0, 1.0], "b": [1.0, 0.0], "c": [0.0, 0.0], "d": [1.0]}
+    buffer = a_buffer(refill, filter_groups_metric="reward", train_batch_size=2, max_inflight_gen_batches=4)
+    buffer.there = {"a": ("failure", 2), "b": ("failure", 2), "c": ("finished", 2), "d": ("failure", 1)}
+    buffer._sync_metadata_from_transfer_queue()
+    buffer._batch = 4
+
+    def stored(keys: list[str], **_options: object) -> dict[str, list[torch.Tensor]]:
+        return {"rm_scores": [torch.tensor([worths[key.split("_")[0]][int(key.split("_")[1])]]) for key in keys]}
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(replay_buffer.tq, "kv_batch_get", stored)
+        _, equal, dropped, _ = buffer._terminal_eviction_reasons(1, "train")
+    assert (equal, dropped) == ({"a", "c"}, {"d"})
+    assert buffer.finished_keys["train"] == {"c"}
+
+    # Of a validation nothing is asked anew; one without any rollout is no batch that verl could read.
+    buffer = a_buffer(refill)
+    buffer.there = {"a": ("finished", 1), "b": ("failure", 0)}
+    assert buffer.sample(global_steps=1, partition_id="val", batch_size=2)[0].keys == ["a_0_0"]
+    buffer = a_buffer(refill)
+    buffer.there = {"a": ("failure", 0)}
+    with pytest.raises(trainer._NothingPlayedError):
+        buffer.sample(global_steps=1, partition_id="val", batch_size=1)
 
 
 def configurations() -> None:

@@ -19,7 +19,7 @@ from videobrain.evaluation.sample import Sample
 from videobrain.installed import installed_version
 from videobrain.resources import Reached
 
-_OPERATIONAL = frozenset(
+OPERATIONAL = frozenset(
     {
         "model",
         "prompts",  # what is in use of these two stands beside
@@ -143,7 +143,7 @@ def settings_of(brain: VideoBrain, reached: Reached) -> dict[str, JsonValue]:
         "encoder": reached.encoder,
         "prompts": reached.prompts,
         "constrain_replies": reached.constrained,
-        **brain.settings.model_dump(mode="json", exclude=set(_OPERATIONAL)),
+        **brain.settings.model_dump(mode="json", exclude=set(OPERATIONAL)),
     }
 
 

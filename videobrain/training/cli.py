@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -139,8 +140,10 @@ def assignments(texts: list[str] | None, option: str) -> dict[str, Any]:
 
 def show_plan(config: TrainingConfig) -> None:
     """Print the command, the files that it reads, and verl's configuration where verl is there to say what that is."""
-    from videobrain.errors import MissingDependencyError
+    from videobrain.errors import InputError, MissingDependencyError
 
+    with suppress(InputError):  # a plan can be made before its samples are there
+        config = config.in_steps()
     sys.stdout.write(f"{config.launch().shell()}\n\n")
     for path, text in config.files().items():
         sys.stdout.write(f"{path}\n{json.dumps(json.loads(text), indent=1)}\n\n")

@@ -141,9 +141,16 @@ class BatchedGenerator:
             begin = inputs["input_ids"].shape[1]
             most = [each.max_tokens for each in batch]
             recorder = _recorder(kind.temperature or 1.0, self._never)
-            sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+            # Of the model's own settings none may change what is likely: the trainer would see something else.
+            sampling: dict[str, Any] = {
+                "do_sample": False,
+                "temperature": None,
+                "top_p": None,
+                "top_k": None,
+                "repetition_penalty": 1.0,
+            }
             if kind.temperature:
-                sampling = {
+                sampling |= {
                     "do_sample": True,
                     "temperature": kind.temperature,
                     "top_p": kind.top_p,

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Self
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
-from videobrain.agent import ToolFinished, Trace
+from videobrain.agent import LimitReached, ToolFinished, Trace
 from videobrain.brain import VideoBrain
-from videobrain.errors import MissingDependencyError, RolloutError, VideoBrainError
+from videobrain.errors import MissingDependencyError, RolloutError, SubtitleError, VideoBrainError
 from videobrain.evaluation.judge import Judge
 from videobrain.evaluation.predict import predict
 from videobrain.files import whole_file
@@ -150,7 +150,11 @@ class Player:
         shown = sample.video if sample.clip is None else Clip(Path(sample.video), *sample.clip)
         with self._model.rollout(generate) as tokens:
             try:
-                done = await predict(self._brain, sample, shown, subtitles=sample.subtitles)
+                try:
+                    done = await predict(self._brain, sample, shown, subtitles=sample.subtitles)
+                except SubtitleError as error:  # as in an evaluation, by which the question was classified
+                    _LOGGER.warning("the subtitles of %r cannot be used: %s", sample.key, error.message)
+                    done = await predict(self._brain, sample, shown)
             except Exception as error:  # a bug of a tool too: it is nothing that the policy is to learn from
                 if not isinstance(error, VideoBrainError):
                     _LOGGER.exception("the rollout of %r failed", sample.key)
@@ -160,7 +164,8 @@ class Player:
         answer, trajectory = done.answer, tokens.trajectory()
         if trajectory is None:
             raise await self._left_out(name, answer, f"The run of {sample.key!r} has no reply.")
-        if answer.stop_reason == "seconds":
+        if any(isinstance(event, LimitReached) and event.limit == "seconds" for event in answer.trace.events):
+            # Also where it was made to answer, since the time was nearly over: it might have gone on.
             raise await self._left_out(name, answer, f"The run of {sample.key!r} was cut by the clock.")
         if failed := _failed_tool(answer.trace):
             raise await self._left_out(name, answer, f"A tool of the run of {sample.key!r} failed: {failed}")

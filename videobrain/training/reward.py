@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from videobrain.errors import ConfigurationError, InputError
+from videobrain.evaluation.metrics.outcomes import CORRECT_FROM, GROUNDED_FROM
 from videobrain.evaluation.metrics.overlap import overlap
-from videobrain.evaluation.verdict import CORRECT_FROM
+from videobrain.evaluation.predict import MAX_SPANS
 from videobrain.training.rollout import Rollout
 from videobrain.training.sample import QuestionClass
 
@@ -22,6 +23,18 @@ FORMAT_WEIGHT = 0.05
 def is_valid(rollout: Rollout) -> bool:
     """The gate of the paper: whether the rollout kept to every format rule."""
     return rollout.valid
+
+
+def is_correct(rollout: Rollout, correct_from: float | None = None) -> bool:
+    """Whether its answer counts as right, as in an evaluation: from an IoU of 0.5, where spans are the answer, else
+    from an accuracy of 0.8, since a judge hardly ever says exactly 1.
+
+    Args:
+        rollout: A rollout.
+        correct_from: Another bound.
+    """
+    usual = GROUNDED_FROM if rollout.sample.task in MAX_SPANS else CORRECT_FROM
+    return rollout.accuracy >= (usual if correct_from is None else correct_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +112,18 @@ def _value(term: Term, rollout: Rollout) -> float:
     return term.weight * term.measure(rollout)
 
 
-def behaviour_aware(*, correct_from: float = CORRECT_FROM) -> Reward:
+def behaviour_aware(*, correct_from: float | None = None) -> Reward:
     """The reward of VideoBrain (arXiv 2602.04094): format 0.05, accuracy up to 1, behaviour up to 0.5.
 
     An invalid rollout totals 0; the most is 1.55.
 
     Args:
-        correct_from: Accuracy from which an answer counts as correct for the behaviour. A judge that never says
-            exactly 1 would otherwise switch that term off.
+        correct_from: Accuracy from which an answer counts as correct for the behaviour; by default as `is_correct`
+            says.
     """
     return Reward(
         (
-            Term("format", lambda rollout: 1.0, FORMAT_WEIGHT),
+            Term("format", keeps_format, FORMAT_WEIGHT),
             Term("accuracy", accuracy),
             Term("behaviour", lambda rollout: behaviour_of(rollout, correct_from=correct_from)),
         )
@@ -118,6 +131,11 @@ def behaviour_aware(*, correct_from: float = CORRECT_FROM) -> Reward:
 
 
 # --- Measures --------------------------------------------------------------------------------------------------------
+
+
+def keeps_format(rollout: Rollout) -> float:
+    """1 where it keeps to every format rule, else 0."""
+    return float(rollout.valid)
 
 
 def accuracy(rollout: Rollout) -> float:
@@ -143,7 +161,7 @@ def behaviour(question_class: QuestionClass, *, correct: bool, used_tool: bool) 
             return (0.5 if correct else 0.2) if used_tool else 0.0
 
 
-def behaviour_of(rollout: Rollout, *, correct_from: float = CORRECT_FROM) -> float:
+def behaviour_of(rollout: Rollout, *, correct_from: float | None = None) -> float:
     """The `behaviour` of a rollout, from 0 to 0.5.
 
     Raises:
@@ -155,7 +173,7 @@ def behaviour_of(rollout: Rollout, *, correct_from: float = CORRECT_FROM) -> flo
             f"The sample {rollout.sample.key!r} has no class, which the reward of behaviour needs.",
             hint="Classify the samples first (videobrain train classify), or leave that term out.",
         )
-    return behaviour(question_class, correct=rollout.accuracy >= correct_from, used_tool=rollout.used_tool)
+    return behaviour(question_class, correct=is_correct(rollout, correct_from), used_tool=rollout.used_tool)
 
 
 def evidence_recall(rollout: Rollout) -> float:
@@ -173,11 +191,15 @@ def evidence_iou(rollout: Rollout) -> float:
 
 
 def relevance(rollout: Rollout) -> float:
-    """How much of what each call newly showed lies in the true spans: the mean over the calls, from 0 to 1."""
+    """How much of what each call newly showed lies in the true spans: the mean over the calls, from 0 to 1.
+
+    A call that gave no frame, such as a search in subtitles, does not count.
+    """
     spans = rollout.spans
     shares = [
         sum(any(start <= time < end for start, end in spans) for time in look.new) / len(look.new) if look.new else 0.0
         for look in rollout.looks
+        if look.new or look.again
     ]
     return sum(shares) / len(shares) if shares else 0.0
 

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from videobrain.errors import ConfigurationError
-from videobrain.evaluation.verdict import CORRECT_FROM
 from videobrain.training.reward import (
     FORMAT_WEIGHT,
     Gate,
@@ -22,22 +21,19 @@ from videobrain.training.reward import (
     evidence_iou,
     evidence_recall,
     frames_shown,
+    is_correct,
     is_valid,
+    keeps_format,
     relevance,
     repetition,
 )
-from videobrain.training.rollout import Rollout
 
 NEEDS_CLASS = "behaviour"
 """The measure that looks at a sample's class."""
 
 
-def _always(rollout: Rollout) -> float:
-    return 1.0
-
-
 MEASURES: Mapping[str, Measure] = {
-    "format": _always,
+    "format": keeps_format,
     "accuracy": accuracy,
     "behaviour": behaviour_of,
     "evidence_recall": evidence_recall,
@@ -86,8 +82,8 @@ class RewardSpec(BaseModel):
     )
     gate: Literal["valid", "none"] = "valid"
     """``valid``: a rollout that broke a format rule is worth 0."""
-    correct_from: float = Field(default=CORRECT_FROM, ge=0, le=1)
-    """Accuracy from which an answer counts as correct for ``behaviour``."""
+    correct_from: float | None = Field(default=None, ge=0, le=1)
+    """Accuracy from which an answer counts as correct for ``behaviour``; by default 0.5 of an IoU and 0.8 else."""
 
     @property
     def needs_class(self) -> bool:
@@ -117,7 +113,7 @@ class RewardSpec(BaseModel):
         if named is None:
             return None
         if named == "correct":
-            return lambda rollout: rollout.accuracy >= self.correct_from
+            return partial(is_correct, correct_from=self.correct_from)
         if named in GATES:
             return GATES[named]
         gate: Gate = _imported("gate", named, ("correct", *GATES))

@@ -153,8 +153,9 @@ class Rounds:
                 judge=asking.judge,
                 on_progress=tell,
             )
-        wanted = {sample.key for sample in samples}
-        return await anyio.to_thread.run_sync(lambda: _by_question(directory, wanted, asking.judge))
+        keys = [sample.key for sample in samples]
+        wanted = {copy.key for copy in copied}
+        return await anyio.to_thread.run_sync(lambda: _by_question(directory, keys, wanted, asking.judge))
 
 
 def copy_of(sample: TrainingSample, number: int, *, options: int = 0) -> TrainingSample:
@@ -190,14 +191,13 @@ def _benchmark(samples: Sequence[TrainingSample], directory: Path) -> LoadedBenc
     return LoadedBenchmark(PLAIN, "training", directory, directory, tuple(samples), (), frozenset())
 
 
-def _by_question(directory: Path, wanted: set[str], judge: Judge | None) -> dict[str, list[Copy]]:
-    records = read_results(directory)
+def _by_question(directory: Path, keys: Sequence[str], wanted: set[str], judge: Judge | None) -> dict[str, list[Copy]]:
+    # The run may hold more: questions of another start, or more copies of these.
+    records = [record for record in read_results(directory) if record.sample.key in wanted]
     verdicts = scores_by_key(records, read_judgements(directory), **named(judge))
-    found: dict[str, list[Copy]] = {key: [] for key in wanted}
+    found: dict[str, list[Copy]] = {key: [] for key in keys}
     for record in records:
         key, _, number = record.sample.key.rpartition(_COPY)
-        if key not in wanted:  # of another start
-            continue
         what = outcome(record, verdicts=verdicts)
         right = None if what in (None, "error") else what == "correct"
         found[key].append(Copy(int(number), record, right))

@@ -205,7 +205,7 @@ def _rejection(place: Path, sample: TrainingSample, copy: Copy, trace: str | Non
     rollout = Rollout.of(Trace.load(place / trace), sample, accuracy=1.0)
     if not rollout.valid:
         return _Why("ill-formed", "; ".join(rollout.violations))
-    idle = [look for look in rollout.looks if not look.new]
+    idle = [look for look in rollout.looks if look.again and not look.new]
     if idle:
         return _Why("wasteful", f"{idle[0].tool} showed nothing new")
     return None

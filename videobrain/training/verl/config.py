@@ -123,6 +123,36 @@ class TrainingConfig(BaseModel, ABC):
     def command(self, device: Device) -> tuple[str, ...]:
         """The command that runs verl, without verl's keys."""
 
+    @abstractmethod
+    def rows(self) -> int:
+        """How many samples there are to train on.
+
+        Raises:
+            InputError: A file of them cannot be used.
+        """
+
+    def in_steps(self) -> Self:
+        """The same training with its epochs counted in steps.
+
+        verl forgets an epoch where it goes on from a checkpoint at the end of one, and then ends as if all were done.
+        It does as many steps as it is told.
+
+        Raises:
+            InputError: A file of samples cannot be used.
+        """
+        if self.steps is not None:
+            return self
+        return self.model_copy(update={"steps": self.epochs * (self.rows() // self.batch_size)})
+
+    def owed(self, step: int, measured: Mapping[str, float]) -> dict[str, JsonValue]:
+        """verl's keys for what a start that was killed after the checkpoint of a step has left undone.
+
+        Args:
+            step: That of the newest checkpoint.
+            measured: What was measured at it.
+        """
+        return {}
+
     def files(self) -> Mapping[Path, str]:
         """Files that verl's processes read beside their command, with the JSON that has to stand in them."""
         return {}

@@ -6,6 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
+VALIDATION = "validation"
+"""What the names of all figures of a validation begin with."""
 _BY_CLASS = ("accuracy", "tool_used", "frames")
 """What is broken down by the class of the question, which the behaviour is about."""
 
@@ -48,7 +50,7 @@ def validation_figures(infos: Sequence[Mapping[str, float | str]], *, asked: int
     Returns:
         Means by name, such as ``validation/accuracy`` and ``validation/Active/tool_used``, and ``validation/left_out``.
     """
-    return {**_means("validation", infos), "validation/left_out": 1 - len(infos) / asked}
+    return {**_means(VALIDATION, infos), f"{VALIDATION}/left_out": 1 - len(infos) / asked}
 
 
 def _means(of: str, infos: Sequence[Mapping[str, float | str]]) -> dict[str, float]:

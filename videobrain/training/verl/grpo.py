@@ -23,6 +23,7 @@ from videobrain.training.reward_spec import RewardSpec
 from videobrain.training.sample import read_samples, require_scorable
 from videobrain.training.verl.config import Device, TrainingConfig, python_module
 from videobrain.training.verl.cpu import ray_overrides
+from videobrain.training.verl.figures import VALIDATION
 from videobrain.training.verl.launch import StepDone
 from videobrain.training.verl.objectives import OBJECTIVES, Average, Objective
 from videobrain.training.verl.overrides import schema_directory
@@ -287,6 +288,22 @@ class GrpoConfig(TrainingConfig):
                 f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes": 64,
             }
         return made
+
+    def rows(self) -> int:
+        """How many samples there are to train on.
+
+        Raises:
+            InputError: A file of them cannot be used.
+        """
+        return sum(len(read_samples(file)) for file in self.samples)
+
+    def owed(self, step: int, measured: Mapping[str, float]) -> dict[str, JsonValue]:
+        """The validation at a step, which verl does after its checkpoint: a kill in between would lose it."""
+        last = self.steps is not None and step >= self.steps
+        due = last or (self.validate_steps is not None and step % self.validate_steps == 0)
+        if not self.validate_on or not due or any(name.startswith(VALIDATION) for name in measured):
+            return {}
+        return {"trainer.val_before_train": True, "trainer.val_only": last}
 
     # --- Files for verl's processes --------------------------------------------------------------------------------
 

@@ -103,7 +103,8 @@ class TrajectoryRows:
         if len(tokens.input_ids) > max_tokens:
             raise InputError(
                 f"The trajectory {found.key!r} has {len(tokens.input_ids):,} tokens, and max_tokens is {max_tokens:,}.",
-                hint="Raise max_tokens, or leave the trajectory out; none is cut short.",
+                hint="Raise max_tokens, and the training goes on; or leave the trajectory out, and train in another "
+                "directory. None is cut short.",
             )
         return tokens
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import filelock
 
 from videobrain.errors import ConfigurationError
+from videobrain.evaluation.manifest import OPERATIONAL
 from videobrain.files import whole_file
 from videobrain.training.verl.config import CHECKPOINTS, LOGS, TrainingConfig
-from videobrain.training.verl.launch import StepDone, run_command
+from videobrain.training.verl.launch import StepDone, read_metrics, run_command
 
-CONFIG_FILE, FINISHED_FILE, METRICS_FILE = "training.json", "finished.json", "metrics.jsonl"
+CONFIG_FILE, METRICS_FILE = "training.json", "metrics.jsonl"
 _LOCK = ".lock"
 _LATEST, _STEP_PREFIX = "latest_checkpointed_iteration.txt", "global_step_"  # verl's own
 _MAY_CHANGE = frozenset(
@@ -26,6 +27,8 @@ _MAY_CHANGE = frozenset(
     }
 )
 """What may be other when a training goes on: how long it goes, what is kept of it, and what only its memory needs."""
+_SETTINGS_MAY_CHANGE = (OPERATIONAL - {"model", "prompts", "constrain_replies", "encoder"}) | {"tool_timeout_seconds"}
+"""Settings of rollouts that may be other: how the machine works, and how long it may take over a tool."""
 
 
 class TrainingResult(NamedTuple):
@@ -61,7 +64,7 @@ def run_training(
     """
     config.check()
     with _alone(config):
-        return _run(config, name, on_step, _MAY_CHANGE | may_change)
+        return _run(config.in_steps(), name, on_step, _MAY_CHANGE | may_change)
 
 
 @contextmanager
@@ -87,21 +90,21 @@ def _alone(config: TrainingConfig) -> Iterator[None]:
 def _run(
     config: TrainingConfig, name: str, on_step: Callable[[StepDone], object] | None, may_change: frozenset[str]
 ) -> TrainingResult:
-    launch = config.launch()
     out = config.out
     before = _begun(out)
-    now: dict[str, Any] = {"training": name, "config": config.model_dump(mode="json")}
+    now: dict[str, Any] = {"training": name, "rows": config.rows(), "config": config.model_dump(mode="json")}
     if before is not None and last_step(out) is None:  # it failed before it learnt anything, and binds nobody
         (out / METRICS_FILE).unlink(missing_ok=True)
     elif before is not None:
         _check_same(out, before, now, may_change)
-    if not _is_done(config, before, now):
-        (out / FINISHED_FILE).unlink(missing_ok=True)
+    step = last_step(out)
+    owed = {} if step is None else config.owed(step, _measured(out, step))
+    if step is None or config.steps is None or step < config.steps or owed:
+        launch = config.model_copy(update={"verl": {**config.verl, **owed}}).launch()
         _write(out / CONFIG_FILE, now)
         config.write_files()
         _clear(out, config.keep_checkpoints)
         run_command(launch, name=name, logs=out / LOGS, metrics=out / METRICS_FILE, on_step=on_step)
-        _write(out / FINISHED_FILE, {"step": last_step(out)})
     step = last_step(out)
     if step is None:
         raise ConfigurationError(
@@ -115,8 +118,10 @@ def last_step(out: Path) -> int | None:
     """The step of the newest whole checkpoint of a training; None where there is none."""
     try:
         return int((out / CHECKPOINTS / _LATEST).read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except ValueError:  # killed while verl wrote it, which it does when the checkpoint is whole
+        return max(_checkpoints(out), default=None)
 
 
 def checkpoint_of(out: Path, step: int) -> Path:
@@ -145,44 +150,61 @@ def _begun(out: Path) -> dict[str, Any] | None:
 def _check_same(out: Path, before: dict[str, Any], now: dict[str, Any], may_change: frozenset[str]) -> None:
     if before["training"] != now["training"]:
         raise ConfigurationError(f"{out} holds a training {before['training']!r}.", hint="Name another directory.")
-    old, new = before["config"], now["config"]
+    old, new = _of_weight(before["config"]), _of_weight(now["config"])
     other = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     if wrong := [name for name in other if name not in may_change]:
         raise ConfigurationError(
             f"{out} holds a training with another {wrong[0]}: {old.get(wrong[0])!r}, not {new.get(wrong[0])!r}.",
             hint="Name another directory, or train on as it was begun.",
         )
+    if before.get("rows", now["rows"]) != now["rows"]:
+        raise ConfigurationError(
+            f"{out} holds a training on {before['rows']:,} samples, and their files hold {now['rows']:,} now.",
+            hint="Put them back as they were, or name another directory: the order in which they come is another one.",
+        )
 
 
-def _is_done(config: TrainingConfig, before: dict[str, Any] | None, now: dict[str, Any]) -> bool:
-    step = last_step(config.out)
-    if step is None or before is None:
-        return False
-    if config.steps is not None:
-        return step >= config.steps
-    # Only verl knows how many steps its epochs have; it has been there before.
-    old = before["config"]
-    finished = (config.out / FINISHED_FILE).exists()
-    return finished and old["steps"] is None and old["epochs"] == now["config"]["epochs"]
+def _of_weight(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the settings that may be other when a training goes on."""
+    if "settings" not in config:
+        return config
+    kept = {name: value for name, value in config["settings"].items() if name not in _SETTINGS_MAY_CHANGE}
+    return {**config, "settings": kept}
+
+
+def _measured(out: Path, step: int) -> Mapping[str, float]:
+    """What is known of a step; nothing where it was not measured to its end."""
+    try:
+        done = read_metrics(out / METRICS_FILE)
+    except FileNotFoundError:
+        return {}
+    return next((each.metrics for each in done if each.step == step), {})
 
 
 def _clear(out: Path, keep: int | None) -> None:
     """Delete checkpoints that a killed start left half written, and the oldest ones of earlier starts.
 
-    verl itself counts those of its own process alone.
+    verl itself counts those of its own process alone, and reads which is the newest in a file that a kill can tear.
     """
     last = last_step(out)
     if last is None:
         return
-    found = {
-        int(path.name.removeprefix(_STEP_PREFIX)): path
-        for path in (out / CHECKPOINTS).glob(f"{_STEP_PREFIX}*")
-        if path.name.removeprefix(_STEP_PREFIX).isdecimal()
-    }
+    with whole_file(out / CHECKPOINTS / _LATEST) as file:
+        file.write(str(last).encode())
+    found = _checkpoints(out)
     whole = sorted(step for step in found if step <= last)
     for step, path in found.items():
         if step > last or (keep is not None and step in whole[:-keep]):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _checkpoints(out: Path) -> dict[int, Path]:
+    """The directories of checkpoints by step, half-written ones too."""
+    return {
+        int(path.name.removeprefix(_STEP_PREFIX)): path
+        for path in (out / CHECKPOINTS).glob(f"{_STEP_PREFIX}*")
+        if path.name.removeprefix(_STEP_PREFIX).isdecimal()
+    }
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

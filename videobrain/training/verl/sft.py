@@ -20,7 +20,7 @@ _VERL_MODULE = "verl.trainer.sft_trainer"
 _DATASET = "pkg://videobrain.training.verl.dataset"
 
 
-_MAY_CHANGE = frozenset({"rendezvous", "tokens_per_gpu", "loader_processes"})
+_MAY_CHANGE = frozenset({"rendezvous", "tokens_per_gpu", "max_tokens"})
 """What may be other when a training goes on, beside what may be in every one."""
 
 
@@ -106,6 +106,14 @@ class SftConfig(TrainingConfig):
             "-m",
             SFT_MODULE if device == "cpu" else _VERL_MODULE,
         )
+
+    def rows(self) -> int:
+        """How many trajectories there are to train on.
+
+        Raises:
+            InputError: A file of them cannot be read, or there is not one.
+        """
+        return len(TrajectoryRows(self.train))
 
     def check_files(self) -> None:
         """See to it that the files are there and are enough for a batch.

@@ -24,6 +24,8 @@ from videobrain.training.verl.figures import rollout_figures, validation_figures
 
 TRAINER, ESTIMATOR = "videobrain", "videobrain_grpo"
 """Names under which verl knows them."""
+VALIDATION_PARTITION = "val"
+"""Where verl keeps the rollouts of a validation."""
 MOST_DROPPED = 4
 """Batches' worth of groups that may be dropped in one step: more than bad luck, and the training would never end."""
 MOST_EQUAL = 10
@@ -52,6 +54,10 @@ def videobrain_grpo(
     return spread, spread
 
 
+class _NothingPlayedError(Exception):
+    """Every rollout of a validation was left out."""
+
+
 class GroupBuffer(ReplayBuffer):  # type: ignore[misc]
     """verl's buffer that drops groups with fewer than two survivors and has other questions asked in their place."""
 
@@ -69,11 +75,24 @@ class GroupBuffer(ReplayBuffer):  # type: ignore[misc]
         """
         self._dropped = self._equal = 0
         self._batch = max(batch_size, 4)
-        return super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
+        batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
+        if partition_id == VALIDATION_PARTITION and not batch.keys:
+            raise _NothingPlayedError
+        return batch, metrics
+
+    def _dapo_filtered_keys(self, partition_id: str) -> Any:
+        # verl looks at the groups alone of which every rollout came to something.
+        finished, failed = self.finished_keys[partition_id], self.failure_keys[partition_id]
+        partly = failed - too_small(failed, self.partitions[partition_id])
+        self.finished_keys[partition_id] = finished | partly
+        try:
+            return super()._dapo_filtered_keys(partition_id)
+        finally:
+            self.finished_keys[partition_id] = finished
 
     def _terminal_eviction_reasons(self, global_steps: int, partition_id: str) -> Any:
         stale, equal, failed, counts = super()._terminal_eviction_reasons(global_steps, partition_id)
-        if partition_id == "val":
+        if partition_id == VALIDATION_PARTITION:
             return stale, equal, failed, counts
         ended = self.finished_keys[partition_id] | self.failure_keys[partition_id]
         small = too_small(ended, self.partitions[partition_id])
@@ -129,6 +148,13 @@ class GroupTrainer(PPOTrainerSync):  # type: ignore[misc]
             gen_batch_size=1,
             max_inflight_gen_batches=algorithm.filter_groups.max_inflight_gen_batches if equal is not None else 1,
         )
+
+    def _validate(self) -> dict[str, float]:
+        try:
+            validated: dict[str, float] = super()._validate()
+        except _NothingPlayedError:  # verl itself would end the training
+            return validation_figures([], asked=1)
+        return validated
 
     def _val_metrics_update(
         self,
