@@ -192,6 +192,7 @@ def test_validation_difficulty_and_other_objectives(verl_python: Path, tiny_rand
     assert sorted(metrics) == [1, 2]
     assert any(step["actor/grad_norm"] > 0 for step in metrics.values())
     assert all(step["training/rollout_probs_diff_max"] < 1e-2 for step in metrics.values())
+    assert all(step["rollout/log_prob_difference"] < 0.1 for step in metrics.values())
     assert {"validation/accuracy", "validation/reward", "validation/Active/tool_used"} <= set(metrics[2])
     assert metrics[2]["validation/Active/tool_used"] == 0  # it has none
     assert metrics[2]["validation/left_out"] == 0

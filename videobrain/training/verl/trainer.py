@@ -176,8 +176,12 @@ class GroupTrainer(PPOTrainerSync):  # type: ignore[misc]
         data = transfer_queue.kv_batch_get(
             keys=batch.keys,
             partition_id=batch.partition_id,
-            select_fields=["uid", "extra_fields", "advantages", "response_mask"],
+            select_fields=[
+                *("uid", "extra_fields", "advantages", "response_mask"),
+                *("rollout_log_probs", "old_log_probs"),
+            ],
         )
+        metrics["rollout/log_prob_difference"] = _largest_difference(data)
         groups = _listed(data["uid"])
         infos = [dict(extra.get("reward_extra_info") or {}) for extra in _listed(data["extra_fields"])]
         counts = [not tag.get("is_padding", False) for tag in batch.tags]
@@ -198,6 +202,15 @@ class GroupTrainer(PPOTrainerSync):  # type: ignore[misc]
         weighted = response_to_nested(padded * torch.tensor(weights, dtype=padded.dtype).unsqueeze(-1), mask)
         fields = TensorDict({"advantages": weighted, "returns": weighted}, batch_size=len(batch))
         return transfer_queue.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+
+
+def _largest_difference(data: Any) -> float:
+    """How far the log-probability of a sampled token was another for the rollout engine than it is for the trainer."""
+    theirs, ours, sampled = (
+        torch.nested.to_padded_tensor(data[name].float(), 0.0)
+        for name in ("rollout_log_probs", "old_log_probs", "response_mask")
+    )
+    return float(((theirs - ours).abs() * sampled).max())
 
 
 def _listed(values: Any) -> list[Any]:
