@@ -340,6 +340,14 @@ async def test_ask_sync_works_inside_a_running_loop_and_keeps_its_model(video: P
         await _closed(server)
 
 
+@pytest.mark.anyio
+async def test_aclose_frees_what_ask_sync_keeps(video: Path, settings: Settings) -> None:
+    with FakeServer([ANSWER]) as server:
+        async with VideoBrain(base_url=server.base_url, api_key="none", settings=settings) as brain:
+            assert brain.ask_sync(video, "What?").text == "red"
+        await _closed(server)
+
+
 def test_ask_sync_without_a_loop(video: Path, settings: Settings) -> None:
     brain = VideoBrain(ScriptedModel([ANSWER]), settings=settings)
     assert brain.ask_sync(video, "What?").text == "red"
@@ -416,6 +424,7 @@ async def test_limits_raise_with_what_there_is(video: Path, settings: Settings) 
     assert caught.value.partial is not None
     assert len(caught.value.partial.evidence) == 23  # frame 0 was shown already
     caught.value.partial.trace.replay()
+    assert caught.value.trace is caught.value.partial.trace
 
 
 @pytest.mark.anyio

@@ -185,6 +185,8 @@ def test_doctor(run: Run) -> None:
     assert {"python", "decoder", "device", "encoder", "cache"} <= found.keys()
     away = run("doctor", "--base-url", "http://127.0.0.1:9/v1", expect=1, OPENAI_API_KEY="k", VIDEOBRAIN_RETRIES="0")
     assert "vllm serve" in away.stdout
+    missing = run("doctor", "--model", "vllm:some/model", expect=1, VIDEOBRAIN_VLLM_COMMAND="no-such-vllm")
+    assert "vLLM's command 'no-such-vllm' is not installed" in " ".join(missing.stdout.split())
 
 
 def test_doctor_says_which_model_would_answer(run: Run, untrained_tiny_model: Path) -> None:

@@ -120,10 +120,15 @@ class VideoBrain:
         return self._shared is not None
 
     async def aclose(self) -> None:
-        """Free everything: decoders, indexes, connections, a managed model server. Idempotent."""
+        """Free everything: decoders, indexes, connections, a managed model server; what `ask_sync` keeps too.
+
+        Idempotent.
+        """
         shared, self._shared = self._shared, None
         if shared is not None:
             await shared.aclose()
+        if self._thread is not None:
+            await anyio.to_thread.run_sync(self.close)
 
     async def reach(self, *, encoder: bool = False) -> Reached:
         """Make the model ready, so that what is wrong with it shows before the first question.
@@ -346,7 +351,8 @@ class VideoBrain:
     ) -> Answer:
         """Like `ask`, for callers without an event loop, and for notebooks whose loop is running.
 
-        The work is done on a loop in another thread, which keeps the model and the caches until `close`.
+        The work is done on a loop in another thread, which keeps the model and the caches until `close`. It shares
+        neither with what is asked within ``async with``.
         """
         with self._thread_lock:
             thread = self._thread = self._thread or LoopThread()

@@ -18,6 +18,7 @@ from videobrain.limits import Limits
 from videobrain.models import OpenAIModel, resolve_model
 from videobrain.models.bundled import BUNDLED, bundled_model
 from videobrain.models.resolve import is_configured, own_encoder
+from videobrain.models.vllm import ManagedVLLM
 from videobrain.settings import Settings
 
 _PACKAGES = {
@@ -184,6 +185,11 @@ async def _model(spec: str | None, base_url: str | None, settings: Settings) -> 
             advice="Name a real one in VIDEOBRAIN_MODEL, or a server in OPENAI_BASE_URL. A server is started with: "
             + serve_command(_SUGGESTED_MODEL),
         )
+    if isinstance(model, ManagedVLLM):
+        try:
+            model.find_program()
+        except (ConfigurationError, MissingDependencyError) as error:
+            return Finding(subject="model", state="error", text=f"{model.name}: {error.message}", advice=error.hint)
     if not isinstance(model, OpenAIModel):
         return Finding(subject="model", state="ok", text=f"{model.name}, starts when it is first asked")
     try:

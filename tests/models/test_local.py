@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.to_thread
 import numpy as np
 import pytest
 
@@ -21,6 +23,7 @@ from videobrain.errors import (
     ModelTimeoutError,
     RequestRejectedError,
 )
+from videobrain.models.engine import Engine
 from videobrain.models.local import LocalModel
 from videobrain.models.messages import (
     ChatRequest,
@@ -241,6 +244,35 @@ async def test_a_request_has_its_time_from_its_turn_on(tiny_random_model: Path) 
         for _ in range(3):
             group.start_soon(run, 16)
     assert outcomes == ["late", "replied", "replied", "replied"]
+    await model.aclose()
+
+
+@pytest.mark.anyio
+async def test_closing_does_not_wait_for_weights_on_their_way(
+    tiny_random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LocalModel(str(tiny_random_model), settings=Settings(offline=True))
+    fetching, fetched = threading.Event(), threading.Event()
+    load = Engine.load
+
+    def slow(*given: Any, **named: Any) -> Engine:
+        engine = load(*given, **named)
+        fetching.set()
+        assert fetched.wait(30)
+        return engine
+
+    monkeypatch.setattr(Engine, "load", slow)
+    async with anyio.create_task_group() as group:
+        group.start_soon(model.capacity)
+        await anyio.to_thread.run_sync(fetching.wait)
+        group.cancel_scope.cancel()
+    with anyio.fail_after(3):
+        await model.aclose()
+    fetched.set()
+    monkeypatch.undo()
+    await model.aclose()
+    assert model._engine is None  # what came too late was freed
+    assert (await model.complete(ask(max_output_tokens=4))).output_tokens == 4
     await model.aclose()
 
 

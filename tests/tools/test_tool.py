@@ -126,6 +126,29 @@ def mistakes(function: Callable[..., Any], **options: Any) -> tuple[str, ...]:
     return caught.value.mistakes
 
 
+def bounds_in_seconds(start_seconds: float, end_frame: int) -> str:
+    """Look."""
+    return ""
+
+
+def test_a_rule_of_repeated_calls_names_what_it_compares() -> None:
+    (wrong,) = mistakes(bounds_in_seconds, repeats="interval")
+    assert wrong == "repeats='interval' compares start_frame, and there is no such parameter"
+    assert "'prompt' compares prompt" in mistakes(bounds_in_seconds, repeats="prompt")[0]
+
+
+def test_bounds_that_are_left_to_the_tool_are_compared_too() -> None:
+    @tool(repeats="interval")
+    def look(start_frame: int = 0, end_frame: int | None = None) -> str:
+        """Look."""
+        return ""
+
+    repeated = look.spec.repeated
+    assert repeated({"start_frame": 0, "end_frame": None}, [{"start_frame": 1, "end_frame": None}])
+    assert not repeated({"start_frame": 0, "end_frame": 9}, [{"start_frame": 0, "end_frame": None}])
+    assert not repeated({"start_frame": 0, "end_frame": 9}, [{"start_frame": 0, "end_frame": 11}])
+
+
 def no_docstring(a: int) -> str:
     return ""
 

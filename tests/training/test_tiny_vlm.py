@@ -36,7 +36,7 @@ from videobrain.training.tiny.model import (
 )
 from videobrain.training.tiny.oracle import notes, play, play_model
 from videobrain.training.tiny.tokenizer import CONTEXT_TOKENS, fixed_phrases, make_tiny_processor
-from videobrain.training.tiny.trainer import VlmStage, load_weights, token_kinds, train_stage
+from videobrain.training.tiny.trainer import VlmStage, _rate, load_weights, token_kinds, train_stage
 from videobrain.training.tokens import ConversationTokenizer
 from videobrain.video import EncodedFrame, evenly_spaced
 from videobrain.video.frame import Frame
@@ -399,6 +399,16 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeyp
     assert logs[0][-1]["loss"] == pytest.approx(logs[1][-1]["loss"], abs=0.02)
     assert killed.stat().st_size == whole.stat().st_size
     assert not (tmp_path / "killed" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(("enough", "steps"), [(0.0, 2), (1.1, 6)])
+def test_what_all_else_is_built_on_is_trained_until_it_is_there(tmp_path: Path, enough: float, steps: int) -> None:
+    stage = VlmStage("copying", steps=2, frames=2, enough=enough, rounds=3)
+    lines: list[dict[str, Any]] = []
+    train_stage(stage, tmp_path, shape=SMALL, workers=0, progress=lines.append)
+    assert [line["step"] for line in lines] == list(range(2, steps + 1, 2))  # each round ends with a report
+    assert [_rate(stage, step) for step in range(2)] == [_rate(stage, step) for step in (4, 5)]
+    assert [stage.end_of_round(step) for step in (1, 2, 3)] == [2, 2, 4]
 
 
 def test_it_learns(tmp_path: Path) -> None:

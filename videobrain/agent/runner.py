@@ -440,7 +440,7 @@ class Run:
         self.emit(Finished(answer=answer))
         answer._trace = Trace(self.events)
         if not answered and self.limits.on_limit == "raise":
-            raise LimitExceeded(
+            exceeded = LimitExceeded(
                 f"The limit of {conclusion.stop_reason.replace('_', ' ')} was reached before there was an answer.",
                 hint=f"Raise Limits.{conclusion.stop_reason}, or use on_limit='answer'."
                 if conclusion.stop_reason in Limits.model_fields
@@ -448,4 +448,6 @@ class Run:
                 limit=conclusion.stop_reason,
                 partial=answer,
             )
+            exceeded.trace = answer._trace
+            raise exceeded
         return answer

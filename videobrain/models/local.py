@@ -26,6 +26,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _LOCK_POLL_SECONDS = 0.05
+_CLOSE_SECONDS = 1.0
+"""Time that closing gives to what is under way."""
 
 
 class LocalModel:
@@ -63,6 +65,7 @@ class LocalModel:
         self._thread = anyio.CapacityLimiter(1)
         # A turn ends as soon as its task is cancelled; the thread holds this until it has really ended.
         self._busy = threading.Lock()
+        self._closing = False
         self._stops: set[threading.Event] = set()
 
     @property
@@ -116,7 +119,10 @@ class LocalModel:
         )
 
     async def aclose(self) -> None:
-        """End running replies and free the weights; a later call loads the model anew."""
+        """End running replies and free the weights; a later call loads the model anew.
+
+        Weights that are just being read or fetched are freed as soon as they are there.
+        """
         for stop in self._stops:
             stop.set()
         with anyio.CancelScope(shield=True):
@@ -150,6 +156,8 @@ class LocalModel:
         try:
             return work(stop)
         finally:
+            if self._closing:
+                self._free()
             self._busy.release()
 
     def _load(self, stop: threading.Event) -> Engine:
@@ -163,7 +171,15 @@ class LocalModel:
         return self._engine
 
     def _unload(self) -> None:
-        with self._busy:
-            if self._engine is not None:
-                self._engine.free()
-                self._engine = None
+        self._closing = True
+        # Weights that are being read or fetched cannot be given up halfway: their thread frees them then.
+        if self._busy.acquire(timeout=_CLOSE_SECONDS):
+            try:
+                self._free()
+            finally:
+                self._busy.release()
+
+    def _free(self) -> None:
+        engine, self._engine, self._closing = self._engine, None, False
+        if engine is not None:
+            engine.free()

@@ -175,15 +175,18 @@ class ManagedVLLM:
         )
         return process, self._client
 
-    def _command(self, port: int) -> list[str]:
-        _check_source(self._source)
+    def find_program(self) -> list[str]:
+        """The command that starts vLLM, without what it serves.
+
+        Raises:
+            ConfigurationError: It cannot be parsed.
+            MissingDependencyError: It is not installed.
+        """
         try:
             command = shlex.split(self._settings.vllm_command)
-            further = shlex.split(self._settings.vllm_arguments)
         except ValueError as error:
             raise ConfigurationError(
-                f"vLLM's command or arguments cannot be parsed: {error}.",
-                hint="Look at VIDEOBRAIN_VLLM_COMMAND and VIDEOBRAIN_VLLM_ARGUMENTS.",
+                f"vLLM's command cannot be parsed: {error}.", hint="Look at VIDEOBRAIN_VLLM_COMMAND."
             ) from error
         program = find_command(command[0]) if command else None
         if program is None:
@@ -193,11 +196,22 @@ class ManagedVLLM:
                 "VIDEOBRAIN_VLLM_COMMAND.",
                 extra="vllm",
             )
+        return [program, *command[1:]]
+
+    def _command(self, port: int) -> list[str]:
+        _check_source(self._source)
+        program = self.find_program()
+        try:
+            further = shlex.split(self._settings.vllm_arguments)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"vLLM's arguments cannot be parsed: {error}.", hint="Look at VIDEOBRAIN_VLLM_ARGUMENTS."
+            ) from error
         defaults = ["--max-model-len", "auto", "--limit-mm-per-prompt", _IMAGES, "--enable-prompt-tokens-details"]
         if self._settings.tool_calling == "native":
             defaults += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
         address = ["--host", "127.0.0.1", "--port", str(port)]
-        return [program, *command[1:], "serve", self._source, *defaults, *further, *address]
+        return [*program, "serve", self._source, *defaults, *further, *address]
 
     async def _healthy(self, process: ServerProcess, port: int) -> None:
         try:

@@ -52,8 +52,7 @@ class ToolSpec(ToolSchema):
         match self.repeats:
             case "interval":
                 return any(
-                    abs(arguments.get("start_frame", 0) - other.get("start_frame", 0)) <= 1
-                    and abs(arguments.get("end_frame", 0) - other.get("end_frame", 0)) <= 1
+                    all(_near(arguments.get(name), other.get(name)) for name in ("start_frame", "end_frame"))
                     for other in earlier
                 )
             case "prompt":
@@ -63,6 +62,13 @@ class ToolSpec(ToolSchema):
                 return any(dict(arguments) == dict(other) for other in earlier)
             case "allow":
                 return False
+
+
+def _near(one: object, other: object) -> bool:
+    """Whether two bounds are within one frame; one that was left to the tool equals no number."""
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return abs(one - other) <= 1
+    return bool(one == other)
 
 
 def _normal(prompt: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import UnionType
@@ -130,6 +130,10 @@ def tool(
     return _define(function, name, timeout_seconds, repeats, max_frames)
 
 
+_COMPARED: Mapping[RepeatRule, Sequence[str]] = {"interval": ("start_frame", "end_frame"), "prompt": ("prompt",)}
+"""Parameters that a rule of repeated calls looks at."""
+
+
 def _define(
     function: Callable[P, Any],
     name: str | None,
@@ -157,6 +161,8 @@ def _define(
         hints = {}
         mistakes.append(f"its type hints cannot be resolved: {error}")
     context_name, fields = _parameters(function, hints, described, mistakes)
+    if absent := [parameter for parameter in _COMPARED.get(repeats, ()) if _FIELD + parameter not in fields]:
+        mistakes.append(f"repeats={repeats!r} compares {' and '.join(absent)}, and there is no such parameter")
     returns = hints.get("return", ToolResult)
     union = get_origin(returns) in (Union, UnionType)
     if not set(get_args(returns) if union else (returns,)) <= {ToolResult, str}:

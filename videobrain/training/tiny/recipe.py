@@ -83,7 +83,7 @@ QUICK = TinyRecipe(
         side=32, width=8, text_width=32, text_layers=1, dimension=32, steps=24, batch=8, captions=2, every=8
     ),
     shape=TinyShape(text_hidden=64, text_layers=1, text_heads=2, text_key_heads=1, text_inner=64, vision_hidden=32),
-    curriculum=tuple(replace(stage, steps=6, frames=16) for stage in CURRICULUM),
+    curriculum=tuple(replace(stage, steps=6, frames=16, rounds=1) for stage in CURRICULUM),
     workers=0,
     report_steps=1,
     checkpoint_seconds=0.0,
@@ -219,8 +219,9 @@ def _train_stage(
     recipe: TinyRecipe, stage: VlmStage, place: Stage, seed: int, start: Path | None, tell: Callable[[Progress], None]
 ) -> None:
     def told(line: dict[str, Any]) -> None:
-        left = (stage.steps - line["step"]) / max(0.001, line["steps_per_second"])  # rounded, so perhaps to 0
-        tell(Progress(stage.name, line["step"], stage.steps, line["loss"], line["accuracy"]["all"], left))
+        end = stage.end_of_round(line["step"])
+        left = (end - line["step"]) / max(0.001, line["steps_per_second"])  # rounded, so perhaps to 0
+        tell(Progress(stage.name, line["step"], end, line["loss"], line["accuracy"]["all"], left))
 
     def work(directory: Path) -> None:
         train_stage(

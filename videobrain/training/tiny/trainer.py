@@ -35,10 +35,13 @@ class VlmStage:
 
     Attributes:
         name: What is learnt.
-        steps: Optimizer steps.
+        steps: Optimizer steps of a round.
         frames: Frames in a batch.
         learning_rate: Highest learning rate, after the warm-up; it falls along a cosine.
         last_share: Share of it that is left at the end.
+        enough: Share of words to be right at the end. Where fewer are, the steps are done once more, with other data:
+            all that follows is built on what is learnt here, and the moment at which it is depends on luck.
+        rounds: How often the steps are done at the most.
     """
 
     name: StageName
@@ -46,11 +49,17 @@ class VlmStage:
     frames: int = 160
     learning_rate: float = 2e-3
     last_share: float = 0.1
+    enough: float = 0.0
+    rounds: int = 1
+
+    def end_of_round(self, step: int) -> int:
+        """The last step of the round that a step, counted from 1, lies in."""
+        return math.ceil(max(1, step) / self.steps) * self.steps
 
 
 CURRICULUM: tuple[VlmStage, ...] = (
-    VlmStage("copying", steps=1000, frames=6, learning_rate=1e-3, last_share=0.5),
-    VlmStage("judging", steps=300, frames=32, learning_rate=1e-3, last_share=0.5),
+    VlmStage("copying", steps=1000, frames=6, learning_rate=1e-3, last_share=0.5, enough=0.99, rounds=4),
+    VlmStage("judging", steps=300, frames=32, learning_rate=1e-3, last_share=0.5, enough=0.95, rounds=4),
     VlmStage("conclusions", steps=700, frames=56, learning_rate=1e-3, last_share=0.5),
     VlmStage("captions", steps=1100, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("lookup", steps=1000, frames=96, learning_rate=1e-3, last_share=0.5),
@@ -118,7 +127,8 @@ def train_stage(
     reported = saved = time.monotonic()
     began = reported - seconds
     total, seen, since = 0.0, 0, done
-    for number, batch in zip(range(done, stage.steps), _load(batches, done, stage.steps, workers), strict=True):
+    end = stage.steps * stage.rounds
+    for number, batch in zip(range(done, end), _load(batches, done, end, workers), strict=True):
         with accelerator.autocast():
             logits, truth = trained_logits(model, batch.to(accelerator.device))
         loss = cross_entropy(logits, truth)
@@ -129,7 +139,9 @@ def train_stage(
             each.step()
         model.zero_grad()
         step, now = number + 1, time.monotonic()
-        if step % report_steps == 0 or step == stage.steps:
+        whole_round = step % stage.steps == 0
+        if step % report_steps == 0 or whole_round:
+            accuracy = _accuracy(accelerator, model, held_back, kinds)
             line = {
                 "step": step,
                 "stage": stage.name,
@@ -137,11 +149,13 @@ def train_stage(
                 "seconds": round(now - began, 1),
                 "steps_per_second": round((step - since) / (now - reported), 3),
                 "frames_per_second": round(seen / (now - reported), 1),
-                "accuracy": _accuracy(accelerator, model, held_back, kinds),
+                "accuracy": accuracy,
             }
             log.add(**line)
             if progress is not None:
                 progress(line)
+            if whole_round and accuracy["all"] >= stage.enough:
+                break
             total, seen, since, reported = 0.0, 0, step, time.monotonic()
         if now - saved > checkpoint_seconds:
             _save_checkpoint(accelerator, checkpoint, _Done(step, round(now - began, 1)))
@@ -203,6 +217,7 @@ def _load(batches: Batches, first: int, end: int, workers: int) -> Iterator[Batc
 
 
 def _rate(stage: VlmStage, step: int) -> float:
+    step %= stage.steps
     warm = max(1, min(100, stage.steps // 10))
     if step < warm:
         return (step + 1) / warm
