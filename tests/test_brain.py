@@ -105,6 +105,15 @@ async def test_multiple_choice_and_structured_answers(video: Path, settings: Set
 
 
 @pytest.mark.anyio
+async def test_options_may_say_the_same(video: Path, settings: Settings) -> None:
+    """As in a question of NExT-GQA: letters tell them apart, and the text alone chooses none of them."""
+    script = ["<thinking>x</thinking><answer>scarf</answer>", "<thinking>x</thinking><answer>C</answer>"]
+    async with VideoBrain(ScriptedModel(script), settings=settings) as brain:
+        answer = await brain.ask(video, "What is worn?", options=["scarf", "cap", "scarf"])
+    assert (answer.choice, answer.usage.corrections) == ("C", 1)
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -112,7 +121,7 @@ async def test_multiple_choice_and_structured_answers(video: Path, settings: Set
         ({"question": None}, "None is no question"),
         ({"question": "q", "options": [1, 2]}, "2 to 26 options"),
         ({"question": "q", "options": ["a"]}, "2 to 26 options"),
-        ({"question": "q", "options": ["a", "a"]}, "different texts"),
+        ({"question": "q", "options": ["a", " "]}, "An option is empty"),
         ({"question": "q", "options": ["a", "b"], "output_type": int}, "not both"),
         ({"question": "q", "output_type": threading.Event}, "output type .*Event.* cannot be written as JSON"),
         ({"question": "q", "output_type": Callable[[int], int]}, "output type .* cannot be written as JSON"),

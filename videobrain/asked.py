@@ -75,8 +75,8 @@ class Asked:
         texts = isinstance(options, Sequence) and all(isinstance(option, str) for option in options)
         if isinstance(options, str) or not texts or not 2 <= len(options) <= len(LETTERS):
             raise ConfigurationError(f"A question takes a list of 2 to {len(LETTERS)} options, not {options!r:.80}.")
-        if any(not option.strip() for option in options) or len({option.strip() for option in options}) < len(options):
-            raise ConfigurationError("The options must be different texts, none of them empty.")
+        if any(not option.strip() for option in options):
+            raise ConfigurationError("An option is empty.", hint="Each is a text; letters tell equal ones apart.")
 
     def output(self) -> Output:
         """How the answer is asked for, checked and read.

@@ -27,7 +27,7 @@ class Limits(BaseModel):
     """Prompt tokens, summed over all requests of the run."""
     output_tokens: int | None = Field(default=None, ge=1)
     """Generated tokens, summed over all requests of the run."""
-    seconds: float | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Wall-clock time of the run. It cuts a hanging request too."""
     on_limit: Literal["answer", "raise"] = "answer"
     """``answer``: the model gets one last turn without tools. ``raise``: the caller gets `LimitExceeded`."""

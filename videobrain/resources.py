@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from videobrain.errors import EncoderUnavailableError, InputError, VideoBrainError, VideoError
+from videobrain.files import digest_of_model
 from videobrain.index import FrameEncoder, FrameHit, FrameIndex, IndexStore, Library, OpenClipEncoder, SharedEncoder
 from videobrain.models import ChatModel
 from videobrain.models.profiles import manner_of
@@ -24,6 +25,8 @@ from videobrain.video import Video, VideoPool
 _LOGGER = logging.getLogger(__name__)
 K = TypeVar("K")
 V = TypeVar("V")
+_ON_THIS_MACHINE = ("local", "vllm", "tiny")
+"""Kinds of models whose files this process reads, or one that it starts."""
 _INDEXES_KEPT = 64
 """Indexes in memory at once; an hour of video takes 11 MB. A dropped one is read from disk when it is used again."""
 _WARMING_SECONDS = 60.0
@@ -43,6 +46,8 @@ class Reached(NamedTuple):
     """Name of the frame encoder that searches use."""
     servers: int = 1
     """How many servers share its requests."""
+    weights: str = ""
+    """Digest of what lies in the directory of the model on this machine; empty where there is none."""
 
 
 class Resources:
@@ -98,11 +103,16 @@ class Resources:
             ModelError: It cannot be reached or started.
         """
         model = await self.model()
-        servers = (await model.capacity()).servers
+        capacity = await model.capacity()
         profile = model.profile
         manner = manner_of(profile, self.settings)
         constrained = manner.constrain_replies and profile.constrains
-        return Reached(model.name, manner.prompts, constrained, self.encoder(profile.encoder).name, servers)
+        # A server's files may be on this machine or not, and the answers are the same.
+        own = model.name.partition(":")[0] in _ON_THIS_MACHINE
+        places = [place for place in (capacity.model, profile.encoder) if own and place]
+        weights = await anyio.to_thread.run_sync(digest_of_model, places)
+        encoder = self.encoder(profile.encoder).name
+        return Reached(model.name, manner.prompts, constrained, encoder, capacity.servers, weights)
 
     async def load_encoder(self) -> None:
         """Load the frame encoder, which else the first search does.

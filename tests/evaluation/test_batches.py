@@ -453,6 +453,10 @@ async def test_questions_are_asked_with_their_subtitles(bench: Bench) -> None:
     assert "Red it is." not in bodies[1]
     with pytest.raises(ConfigurationError, match="subtitles is true, not false"):
         await bench.run(subtitles=False)
+    bench.rows = [question(0, subtitles_start_seconds=10.0, clip=[0.5, 1.0])]  # it has none any more
+    assert (await bench.run("none", subtitles=False)).total.questions == 1
+    assert not (bench.home / "none" / "superseded.jsonl").exists()
+    bench.rows = [question(0, subtitles="a.srt", subtitles_start_seconds=10.0, clip=[0.5, 1.0])]
 
     subtitles.write_text("no cue", "utf-8")
     scores = await bench.run("broken")

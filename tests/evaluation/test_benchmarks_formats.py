@@ -11,6 +11,7 @@ from evaluation.benchmark_files import shown, touch, write, write_json, write_li
 from videobrain.errors import InputError
 from videobrain.evaluation.benchmarks import load_benchmark, read_subtitles
 from videobrain.evaluation.benchmarks.mvbench import TASKS
+from videobrain.evaluation.scoring import scores_itself
 from videobrain.result import Span
 from videobrain.world.question import WorldQuestion
 
@@ -589,4 +590,7 @@ def test_world(tmp_path: Path) -> None:
     assert (in_words.task, in_words.answer) == ("open", "ring")
     assert WorldQuestion.model_validate(in_words.extra["world"]).accepts("It is a ring.")
     assert [problem.where for problem in loaded.problems] == ["questions.jsonl, line 4", "questions.jsonl, line 5"]
-    assert load_benchmark("world", tmp_path, split="unanswerable").samples[0].key == "test-000001/2"
+    (nobody_knows,) = load_benchmark("world", tmp_path, split="unanswerable").samples
+    assert (nobody_knows.key, nobody_knows.answer, nobody_knows.letter) == ("test-000001/2", None, None)
+    assert not scores_itself(nobody_knows.model_copy(update={"task": "open", "options": None}))
+    assert (loaded.keys, load_benchmark("world", tmp_path, split="unanswerable").keys) == (None, None)  # unread rows

@@ -33,6 +33,7 @@ from videobrain.evaluation.metrics import (
     slices,
     temporal_search,
 )
+from videobrain.evaluation.metrics.grounding import taken_for
 from videobrain.result import Span, Usage
 
 
@@ -299,11 +300,23 @@ def test_spans_are_scored_of_the_tasks_that_were_asked_for_some() -> None:
     assert localised([second]) == [second]
 
 
+def test_several_spans_are_what_their_benchmark_says() -> None:
+    two = record("two", truth=((0, 4), (6, 10)), spans=((0, 4), (6, 10)))
+    ours, theirs = grounding([two]), grounding([two.model_copy(update={"benchmark": "cgbench"})])
+    assert ours is not None
+    assert theirs is not None
+    assert (theirs.taken, theirs.miou.value) == ("together", 1)
+    assert (ours.taken, ours.miou.value) == ("first", 1)
+    half = record("half", truth=((0, 4), (6, 10)), spans=((0, 4),)).model_copy(update={"benchmark": "cgbench"})
+    assert overlap_of(half, taken=taken_for([half])).iou == 0.5
+
+
 def test_the_mean_of_mlvu_is_over_all_tasks_with_options() -> None:
     ones = [record(f"q{n}", choice="B" if n else "A", slices={"type": f"task {n}"}) for n in range(7)]
     words = record("words", task="open", answer="red", text="blue", slices={"type": "summary"})
     assert own_figures("mlvu", [*ones, words], verdicts={"words": 0.0}) == {"M-Avg": pytest.approx(600 / 7)}
     assert own_figures("mlvu", ones[:6]) == {}
+    assert own_figures("mlvu", ones, split="test") == {}  # which has nine
 
 
 def test_cgbench_is_the_mean_over_its_thresholds() -> None:

@@ -211,6 +211,18 @@ def test_a_question_that_reads_otherwise_is_asked_again_and_a_corrected_truth_is
     assert list(JsonLines(tmp_path / "superseded.jsonl", Record).read()) == [RECORDS[0], corrected]
 
 
+def test_answers_to_questions_that_are_gone_are_put_aside(tmp_path: Path) -> None:
+    """As where a question without an id is corrected: its key is made of what it says."""
+    write(tmp_path, RECORDS)
+    left, elsewhere = RECORDS[0], RECORDS[1]
+    with RunDirectory(tmp_path, MANIFEST) as run:
+        keys = {each.sample.key for each in (left, elsewhere)}
+        assert run.begun(wanted([left]), retry_errors=False, known=keys) == {key_of(left)}
+        assert run.superseded == 1
+    assert read_results(tmp_path) == [left, elsewhere]  # which this start does not ask, and another one does
+    assert list(JsonLines(tmp_path / "superseded.jsonl", Record).read()) == [RECORDS[2]]
+
+
 def test_a_run_goes_on_after_its_data_moved(tmp_path: Path) -> None:
     write(tmp_path, RECORDS)
     moved = [changed(each, video=f"/elsewhere/videos/{each.sample.key}.mkv") for each in RECORDS]

@@ -46,6 +46,8 @@ _MORE = re.compile(
 _ABBREVIATION = re.compile(r"\W*(?:[A-Z]\.){2}")
 _BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\text(?:bf)?\s*\{)?([^{}]*)\}*")
 _BOLD = re.compile(r"(\*\*|__)[(\[]?([A-Z])[)\].:]?\1")
+_QUOTED = re.compile(r"(?<!\w)['\u2018]([A-Za-z])'(?!\w)")
+_FULL_WIDTH = str.maketrans("\uff08\uff09\uff3b\uff3d\uff1a", "()[]:")
 _REFUSED_BEFORE = re.compile(
     r"(?:\bnot|n't|\bnever|\brather\s+than|\binstead\s+of|\bunlike|\bexcept|\bexclude[sd]?|\beliminate[sd]?"
     r"|\brul(?:e|ed|ing)\s+out|(?:\bnot|n't)\s+(?:think|believe|agree|say)(?:\s+(?:that|the|correct))*)\s+(?:\w+\s+)?[(\[]*$",
@@ -123,6 +125,7 @@ def plain_text(answer: str) -> str:
     text = _BOXED.sub(
         lambda match: f"\nThe answer is {match[1].strip()}.\n", answer.replace("\x00", "").replace("\u2019", "'")
     )
+    text = _QUOTED.sub(r"\1", text.translate(_FULL_WIDTH))
     text = _BOLD.sub(lambda match: f"{match[2]}\x00", text)
     return re.sub(r"[*_`\"“”]|\\text(?:bf)?|[{}$]", "", text).replace("\x00\x00", "\x00").strip()
 

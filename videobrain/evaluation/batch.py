@@ -94,7 +94,7 @@ class Batch:
 
     def _take_up(self, wanted: dict[str, Sample], retry_errors: bool) -> set[str]:
         """Count what earlier starts finished; in a thread."""
-        done = self._run.begun(wanted, retry_errors=retry_errors)
+        done = self._run.begun(wanted, retry_errors=retry_errors, known=self._benchmark.keys)
         self.tally.superseded = self._run.superseded
         records = [record for record in self._run.records() if key_of(record) in done]
         scores = self._scores(records)

@@ -68,7 +68,9 @@ def evaluate(
     concurrency: Annotated[
         str, typer.Option(metavar="N|auto", help="Questions at once; auto follows what the server can do.")
     ] = "auto",
-    max_errors: Annotated[int, typer.Option(min=0, help="Stop once so many questions failed; 0 never does.")] = 50,
+    max_errors: Annotated[
+        int, typer.Option(min=0, help="Stop once so many questions failed, and one of 20; 0 never does.")
+    ] = 50,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Ask questions again that failed.")] = False,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Replies of the model to a question.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Frames shown of a video in all.")] = None,

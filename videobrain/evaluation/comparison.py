@@ -26,6 +26,7 @@ from videobrain.evaluation.metrics import (
     scored,
     slices,
 )
+from videobrain.evaluation.metrics.grounding import taken_for
 from videobrain.evaluation.pairing import PairedQuestion, PairedRuns, QuestionKey, pair
 from videobrain.evaluation.record import Record
 
@@ -142,7 +143,7 @@ class _Raw(NamedTuple):
     difference: Difference | None
 
 
-def compare(runs: Runs, *, taken: Taken = "first", verdicts: Mapping[str, Verdicts] | None = None) -> Comparison:
+def compare(runs: Runs, *, taken: Taken | None = None, verdicts: Mapping[str, Verdicts] | None = None) -> Comparison:
     """Hold runs against the first one, on the questions that all of them have.
 
     Errors and unanswered questions are not correct, as in `accuracy`. Every difference is one of `metrics.paired`:
@@ -154,7 +155,7 @@ def compare(runs: Runs, *, taken: Taken = "first", verdicts: Mapping[str, Verdic
 
     Args:
         runs: Records by the run's name, the baseline first.
-        taken: What several spans of one answer are.
+        taken: What several spans of one answer are; by default what they are in their benchmark.
         verdicts: By the run's name, scores of a judge by the sample's key, for answers in words.
 
     Raises:
@@ -183,7 +184,7 @@ def _summary(
     side: PairedRuns,
     run: int,
     *,
-    taken: Taken,
+    taken: Taken | None,
     verdicts: Verdicts | None,
     right: Sequence[_Score],
 ) -> RunSummary:
@@ -226,10 +227,11 @@ def _interval(scores: Sequence[_Score]) -> Interval | None:
     return clustered([score.value for score in scores], [score.video for score in scores]) if scores else None
 
 
-def _ious(records: Sequence[Record], taken: Taken) -> list[_Score]:
+def _ious(records: Sequence[Record], taken: Taken | None) -> list[_Score]:
     """How well the spans fit of the questions that a run was asked for spans of."""
+    how = taken or taken_for(records)
     return [
-        _Score(_key(record), record.sample.video, overlap_of(record, taken=taken).iou) for record in localised(records)
+        _Score(_key(record), record.sample.video, overlap_of(record, taken=how).iou) for record in localised(records)
     ]
 
 

@@ -141,6 +141,7 @@ def settings_of(brain: VideoBrain, reached: Reached) -> dict[str, JsonValue]:
         "strategy": {name: told(value) for name, value in _parts(brain.strategy).items()},
         "tools": {tool.name: digest(tool.spec.model_dump(mode="json"))[:12] for tool in brain.tools},
         "encoder": reached.encoder,
+        **({"weights": reached.weights} if reached.weights else {}),
         "prompts": reached.prompts,
         "constrain_replies": reached.constrained,
         **brain.settings.model_dump(mode="json", exclude=set(OPERATIONAL)),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
@@ -155,25 +155,29 @@ class RunDirectory:
             self._results.close()
             self._lock.release()
 
-    def begun(self, wanted: Mapping[str, Sample], *, retry_errors: bool) -> set[str]:
+    def begun(
+        self, wanted: Mapping[str, Sample], *, retry_errors: bool, known: Collection[str] | None = None
+    ) -> set[str]:
         """Keys of the answers that are there and not asked for again. What does not hold any more is taken out.
 
         Those are a second record of one key, and errors where they are to be asked again. A record whose question now
-        reads otherwise is moved to ``superseded.jsonl``. Where only the truth or a slice of a question was corrected,
-        the record gets the new one.
+        reads otherwise or is not there any more is moved to ``superseded.jsonl``. Where only the truth or a slice of a
+        question was corrected, the record gets the new one.
 
         Args:
             wanted: The samples of this start by the keys of their answers.
             retry_errors: Whether questions that failed are asked again. Those that `is_passing` tells always are.
+            known: Keys of all questions of the split, those that this start leaves out too; None where they are not
+                known.
 
         Raises:
             EvaluationStoppedError: The results have to be changed and cannot be written.
             InputError: A line of the results is damaged.
         """
-        state = _Settling(wanted, {sample.key for sample in wanted.values()}, retry_errors)
+        state = _Settling(wanted, {sample.key for sample in wanted.values()}, known, retry_errors)
         done = {key for record in state.kept(self._results.read()) if (key := key_of(record)) in wanted}
         if state.changed:
-            again = _Settling(state.wanted, state.samples, retry_errors)
+            again = _Settling(state.wanted, state.samples, known, retry_errors)
             with self._busy, _stopped_where_it_cannot_be_written(self.path):
                 if state.stale:
                     self._put_aside(state)
@@ -243,17 +247,22 @@ class RunDirectory:
 class _Settling:
     """Finds out which records stay, in one pass over them."""
 
-    def __init__(self, wanted: Mapping[str, Sample], samples: set[str], retry_errors: bool) -> None:
+    def __init__(
+        self, wanted: Mapping[str, Sample], samples: set[str], known: Collection[str] | None, retry_errors: bool
+    ) -> None:
         self.wanted = wanted
         self.samples = samples
+        self._known = known
         self.changed = False
         self.stale = 0
         self._retry_errors = retry_errors
         self._seen: set[str] = set()
 
     def is_stale(self, record: Record) -> bool:
-        """Whether a question that is wanted read otherwise when this was its answer."""
-        return record.sample.key in self.samples and key_of(record) not in self.wanted
+        """Whether a question that is wanted read otherwise when this was its answer, or the question is gone."""
+        key = record.sample.key
+        gone = self._known is not None and key not in self._known
+        return gone or (key in self.samples and key_of(record) not in self.wanted)
 
     def _is_asked_again(self, record: Record) -> bool:
         return record.error is not None and (self._retry_errors or is_passing(record))

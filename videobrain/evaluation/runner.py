@@ -97,6 +97,8 @@ async def evaluate(
         raise ConfigurationError("limit and max_errors must be at least 1.")
     part = Shard.parse(shard) if isinstance(shard, str) else shard
     samples = _chosen(benchmark, limit, part)
+    if not subtitles:  # the answers then do not depend on whether there are any
+        samples = [sample.model_copy(update={"subtitles": None}) for sample in samples]
     missing = [sample for sample in benchmark.missing if part is None or part.holds(sample.video_name)]
     asked = benchmark.benchmark.asks_for_evidence if evidence is None else evidence
     about = About(benchmark.benchmark.name, benchmark.split, subtitles, asked, keep_frames)

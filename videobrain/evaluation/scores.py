@@ -102,7 +102,7 @@ def score_run(directory: str | os.PathLike[str], *, judge: str | None = None, ru
         slices=slices,
         grounding=grounding(localised(records), verdicts=verdicts),
         search=temporal_search(records),
-        own=own_figures(manifest.benchmark, records, verdicts=verdicts),
+        own=own_figures(manifest.benchmark, records, split=manifest.split, verdicts=verdicts),
         judged=judged(wanting, judgements, judge=judge, rubric=rubric) if wanting else None,
         without_subtitles=sum(any(map(_is_about_subtitles, record.warnings)) for record in records),
         with_subtitles=sum(record.subtitles is True for record in records),

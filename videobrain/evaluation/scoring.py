@@ -31,9 +31,10 @@ def _question_that_knows(sample: Sample) -> WorldQuestion | None:
     if sample.task != "open" or "world" not in sample.extra:
         return None
     try:
-        return WorldQuestion.model_validate(sample.extra["world"])
+        question = WorldQuestion.model_validate(sample.extra["world"])
     except ValidationError:  # somebody else's `extra`
         return None
+    return None if question.kind == "unanswerable" else question
 
 
 def wants_judge(record: Record) -> bool:

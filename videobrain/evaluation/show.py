@@ -240,7 +240,7 @@ def _remarks(scores: Scores) -> list[str]:
         remarks.append(f"{missing} missing: {counted(scores.missing_questions, 'question')} left out.")
     if scores.total.questions < scores.questions:
         remarks.append(f"{scores.total.questions:,} of {counted(scores.questions, 'question')} finished.")
-    if scores.limit is not None:
+    if scores.limit is not None and scores.total.questions <= scores.limit:
         remarks.append(f"Limited to the first {counted(scores.limit, 'question')}.")
     whole = scores.expected_questions
     if whole is not None and scores.shard is None and scores.total.questions < whole:

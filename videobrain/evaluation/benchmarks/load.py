@@ -31,6 +31,9 @@ class LoadedBenchmark:
     """Every question that can be read, in the files' order, also those whose video is missing."""
     problems: tuple[Problem, ...]
     missing_videos: frozenset[str]
+    keys: frozenset[str] | None = None
+    """Keys of all questions of the split, also where `samples` was narrowed; None where that is not known, as where
+    rows could not be read."""
 
     @property
     def playable(self) -> tuple[Sample, ...]:
@@ -103,7 +106,17 @@ def load_benchmark(
             f"{given} has no question of {benchmark.title} that can be used.{first}",
             hint=f"To download: {benchmark.download}",
         )
-    return LoadedBenchmark(benchmark, chosen, root, source.videos, samples, tuple(source.problems), frozenset(missing))
+    unread = any(problem.kind == "row" for problem in source.problems)
+    return LoadedBenchmark(
+        benchmark,
+        chosen,
+        root,
+        source.videos,
+        samples,
+        tuple(source.problems),
+        frozenset(missing),
+        None if unread else frozenset(sample.key for sample in samples),
+    )
 
 
 def _split(benchmark: Benchmark, split: str | None, file: Path | None) -> str:

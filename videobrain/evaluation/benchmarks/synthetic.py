@@ -21,14 +21,15 @@ def _read(source: Source) -> Iterator[Sample]:
             if (question.kind == "unanswerable") != (source.split == "unanswerable"):
                 continue
             options = question.options
+            answer = None if question.kind == "unanswerable" else question.answer  # nobody knows
             yield Sample(
                 key=question.key,
                 video=source.video(question.video),
                 question=question.question,
                 task="open" if options is None else "choice",
                 options=options,
-                correct_option=None if options is None else option_of_text(question.answer, options),
-                answer=question.answer,
+                correct_option=None if options is None or answer is None else option_of_text(answer, options),
+                answer=answer,
                 spans=question.spans,
                 duration_seconds=question.frame_count / FPS,
                 slices={

@@ -47,7 +47,7 @@ class Grounding(BaseModel):
 
 
 def grounding(
-    records: Sequence[Record], *, taken: Taken = "first", verdicts: Verdicts | None = None
+    records: Sequence[Record], *, taken: Taken | None = None, verdicts: Verdicts | None = None
 ) -> Grounding | None:
     """mIoU, mIoP, R{1,5}@{0.3, 0.5, 0.7}, Acc@IoU and Acc@GQA, with intervals clustered by video.
 
@@ -57,12 +57,13 @@ def grounding(
 
     Args:
         records: Finished questions; those without a true span are left out.
-        taken: What several spans of one answer are.
+        taken: What several spans of one answer are; by default what they are in their benchmark.
         verdicts: Scores of a judge by the sample's key, for answers in words.
 
     Returns:
         None where no question has a true span.
     """
+    taken = taken or taken_for(records)
     chosen = [record for record in records if record.sample.spans]
     if not chosen:
         return None
@@ -95,6 +96,11 @@ def grounding(
         acc_at_gqa=clustered(joint_iop, joint_videos) if answered else None,
         efficiency=efficiency(chosen),
     )
+
+
+def taken_for(records: Sequence[Record]) -> Taken:
+    """What several spans of one answer are by the rules of the records' benchmark: CG-Bench merges them."""
+    return "together" if {record.benchmark for record in records} == {"cgbench"} else "first"
 
 
 def overlap_of(record: Record, *, taken: Taken = "first") -> Overlap:
