@@ -200,13 +200,13 @@ class ManagedVLLM:
 
     def _command(self, port: int) -> list[str]:
         _check_source(self._source)
-        program = self.find_program()
         try:
             further = shlex.split(self._settings.vllm_arguments)
         except ValueError as error:
             raise ConfigurationError(
                 f"vLLM's arguments cannot be parsed: {error}.", hint="Look at VIDEOBRAIN_VLLM_ARGUMENTS."
             ) from error
+        program = self.find_program()
         defaults = ["--max-model-len", "auto", "--limit-mm-per-prompt", _IMAGES, "--enable-prompt-tokens-details"]
         if self._settings.tool_calling == "native":
             defaults += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
