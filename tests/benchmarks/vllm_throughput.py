@@ -1,11 +1,11 @@
 """`evaluate` against a bare client that sends the same conversations to the same vLLM server.
 
 The server is one that videobrain starts (``VIDEOBRAIN_VLLM_COMMAND``, ``VIDEOBRAIN_VLLM_ARGUMENTS``); questions and
-videos are those of the synthetic world. One evaluation that does not count makes frames and index warm. The next one is
-timed. The bare client then sends the conversations of its traces through the openai package, each turn once the turn
-before has its reply, with so many conversations at once as a semaphore lets through: its requests are ready-made, no
-frame is decoded and nothing is written. A turn generates as many tokens as the recorded reply has. The server's caches
-of prefixes and of encoded images are emptied before each arm.
+videos are those of the synthetic world. Their indexes are made first, and one evaluation that does not count makes
+frames warm. The next one is timed. The bare client then sends the conversations of its traces through the openai
+package, each turn once the turn before has its reply, with so many conversations at once as a semaphore lets through:
+its requests are ready-made, no frame is decoded and nothing is written. A turn generates as many tokens as the
+recorded reply has. The server's caches of prefixes and of encoded images are emptied before each arm.
 """
 
 from __future__ import annotations
@@ -188,6 +188,9 @@ async def against_a_bare_client(directory: Path, options: argparse.Namespace) ->
                 served = await model.capacity()
                 assert model.base_url is not None
                 server = Server(model.base_url, key, served.model)
+                if searches:  # an evaluation embeds what it has the time for
+                    for video in sorted({loaded.video_path(sample) for sample in loaded.samples}):
+                        await brain.index(video)
                 await evaluated(loaded, brain, files / "warm-up")
                 await server.forget()
                 ours, traces = await evaluated(loaded, brain, files / "run")
