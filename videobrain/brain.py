@@ -120,10 +120,7 @@ class VideoBrain:
         return self._shared is not None
 
     async def aclose(self) -> None:
-        """Free everything: decoders, indexes, connections, a managed model server; what `ask_sync` keeps too.
-
-        Idempotent.
-        """
+        """Free everything, a managed model server and what `ask_sync` keeps among it. Idempotent."""
         shared, self._shared = self._shared, None
         if shared is not None:
             await shared.aclose()
@@ -351,8 +348,7 @@ class VideoBrain:
     ) -> Answer:
         """Like `ask`, for callers without an event loop, and for notebooks whose loop is running.
 
-        The work is done on a loop in another thread, which keeps the model and the caches until `close`. It shares
-        neither with what is asked within ``async with``.
+        The work is done in another thread, whose model and caches are its own and stay until `close` or `aclose`.
         """
         with self._thread_lock:
             thread = self._thread = self._thread or LoopThread()

@@ -25,8 +25,6 @@ from videobrain.video import Video, VideoPool
 _LOGGER = logging.getLogger(__name__)
 K = TypeVar("K")
 V = TypeVar("V")
-_ON_THIS_MACHINE = ("local", "vllm", "tiny")
-"""Kinds of models whose files this process reads, or one that it starts."""
 _INDEXES_KEPT = 64
 """Indexes in memory at once; an hour of video takes 11 MB. A dropped one is read from disk when it is used again."""
 _WARMING_SECONDS = 60.0
@@ -107,8 +105,8 @@ class Resources:
         profile = model.profile
         manner = manner_of(profile, self.settings)
         constrained = manner.constrain_replies and profile.constrains
-        # A server's files may be on this machine or not, and the answers are the same.
-        own = model.name.partition(":")[0] in _ON_THIS_MACHINE
+        # The files of somebody's server may be on this machine or not, and the answers are the same.
+        own = capacity.address is None and capacity.servers == 1
         places = [place for place in (capacity.model, profile.encoder) if own and place]
         weights = await anyio.to_thread.run_sync(digest_of_model, places)
         encoder = self.encoder(profile.encoder).name

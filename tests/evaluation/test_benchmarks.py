@@ -253,6 +253,7 @@ def test_names_of_benchmarks() -> None:
         assert benchmark.download
         assert benchmark.tasks
         assert {row.benchmark for row in benchmark.published} <= {benchmark.name}
+        assert {row.split for row in benchmark.published} <= {"", *benchmark.splits}
 
 
 def test_the_page_about_benchmarks_names_each_with_its_splits() -> None:

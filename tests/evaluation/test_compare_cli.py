@@ -55,7 +55,7 @@ def test_what_others_published_for_the_benchmark_stands_beside_the_runs(tmp_path
     runs = [str(write_run(tmp_path / "mine", run, traces=False))]
     printed, _ = compared(runs, out=tmp_path / "out")
     (row,) = (line for line in printed.splitlines() if line.startswith("VideoMind-7B"))
-    assert row.split()[1:4] == ["lvbench", "accuracy", "40.8"]
+    assert row.split()[1:5] == ["lvbench", "test", "accuracy", "40.8"]
     assert "arXiv 2503.13444" in row
     page = (tmp_path / "out" / "index.html").read_text("utf-8")
     assert "not measured here" in page

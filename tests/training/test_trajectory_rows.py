@@ -81,7 +81,11 @@ def test_damage_is_named(trajectories: Path, tmp_path: Path) -> None:
         TrajectoryRows([empty])
     damaged = rewritten(trajectories, tmp_path / "damaged.jsonl", {"trace": 7})
     with pytest.raises(InputError, match="line 1, trace"):
-        TrajectoryRows([damaged]).row(0)
+        TrajectoryRows([damaged]).check()
+    TrajectoryRows([trajectories]).check()
+    elsewhere = rewritten(trajectories, trajectories.with_name("elsewhere.jsonl"), {"trace": "run/gone.jsonl"})
+    with pytest.raises(InputError, match=r"trace run/gone\.jsonl of 'colour-0' is not there .*line 1"):
+        TrajectoryRows([trajectories, elsewhere]).check()
 
 
 def test_what_is_no_single_episode_with_frames_is_refused(trajectories: Path) -> None:

@@ -23,7 +23,6 @@ from videobrain.video import Video, VideoPool, evenly_spaced
 from videobrain.world import (
     COLOURS,
     FPS,
-    TAG,
     World,
     WorldQuestion,
     is_world_video,
@@ -48,9 +47,9 @@ def test_the_same_video_is_the_same_file(world: World, world_file: Path, tmp_pat
     assert world.write(tmp_path / "again.mp4").read_bytes() == world_file.read_bytes()
 
 
-def test_files_carry_a_tag(world_file: Path, tmp_path: Path) -> None:
+def test_files_carry_what_they_are_made_from(world: World, world_file: Path, tmp_path: Path) -> None:
     with av.open(str(world_file)) as container:
-        assert container.metadata["comment"] == TAG
+        assert container.metadata["comment"] == world.comment
         assert container.streams.video[0].codec_context.name == "h264"
     assert is_world_video(world_file)
     assert is_world_video(str(world_file))
@@ -62,10 +61,10 @@ def test_files_carry_a_tag(world_file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_open_video_knows_its_tag(world_file: Path, pool: VideoPool, tmp_path: Path) -> None:
+async def test_an_open_video_knows_its_comment(world: World, world_file: Path, pool: VideoPool, tmp_path: Path) -> None:
     video = await pool.open(world_file)
     other = await pool.open(make_video(tmp_path / "other.mp4", seconds=1))
-    assert (video.comment, other.comment) == (TAG, "")
+    assert (video.comment, other.comment) == (world.comment, "")
     assert is_world_video(video)
     assert not is_world_video(other)
 
@@ -295,6 +294,14 @@ def test_a_second_start_keeps_whole_files_and_writes_the_rest(tmp_path: Path) ->
     assert list(tmp_path.glob(".*")) == [left]  # of others nothing is known
     assert path.read_text("utf-8").splitlines() == lines
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_video_whose_length_was_not_asked_for_is_another_than_one_of_the_same_length(tmp_path: Path) -> None:
+    drawn = World(seed=11)  # a short one
+    (video,) = write_dataset(tmp_path, "train", 1, seed=11).parent.glob("*.mp4")
+    before = video.read_bytes()
+    write_dataset(tmp_path, "train", 1, seed=11, duration_seconds=round(drawn.duration_seconds))
+    assert video.read_bytes() != before
 
 
 @pytest.mark.parametrize("content", ["cut", "other length", "other video", "no video"])

@@ -204,9 +204,11 @@ def _cost(comparison: Comparison) -> Table:
 
 
 def _published(comparison: Comparison) -> Table:
-    table = _table("published, not measured here", "benchmark", "metric", "%", "source")
+    table = _table("published, not measured here", "benchmark", "split", "metric", "%", "source")
     for row in comparison.published:
-        table.add_row(row.system, row.benchmark, row.metric, f"{row.percent:.1f}", row.source)
+        table.add_row(
+            row.system, row.benchmark, row.split or "not stated", row.metric, f"{row.percent:.1f}", row.source
+        )
     return table
 
 

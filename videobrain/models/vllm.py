@@ -182,12 +182,7 @@ class ManagedVLLM:
             ConfigurationError: It cannot be parsed.
             MissingDependencyError: It is not installed.
         """
-        try:
-            command = shlex.split(self._settings.vllm_command)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"vLLM's command cannot be parsed: {error}.", hint="Look at VIDEOBRAIN_VLLM_COMMAND."
-            ) from error
+        command = _words(self._settings.vllm_command, "command", "VIDEOBRAIN_VLLM_COMMAND")
         program = find_command(command[0]) if command else None
         if program is None:
             raise MissingDependencyError(
@@ -200,12 +195,7 @@ class ManagedVLLM:
 
     def _command(self, port: int) -> list[str]:
         _check_source(self._source)
-        try:
-            further = shlex.split(self._settings.vllm_arguments)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"vLLM's arguments cannot be parsed: {error}.", hint="Look at VIDEOBRAIN_VLLM_ARGUMENTS."
-            ) from error
+        further = _words(self._settings.vllm_arguments, "arguments", "VIDEOBRAIN_VLLM_ARGUMENTS")
         program = self.find_program()
         defaults = ["--max-model-len", "auto", "--limit-mm-per-prompt", _IMAGES, "--enable-prompt-tokens-details"]
         if self._settings.tool_calling == "native":
@@ -229,6 +219,13 @@ class ManagedVLLM:
                 f"vLLM was not healthy within {seconds:g} s",
                 hint="Raise VIDEOBRAIN_VLLM_START_SECONDS if it is only slow.",
             ) from error
+
+
+def _words(text: str, what: str, variable: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigurationError(f"vLLM's {what} cannot be parsed: {error}.", hint=f"Look at {variable}.") from error
 
 
 class _Died(Exception):

@@ -143,7 +143,7 @@ def show_plan(config: TrainingConfig) -> None:
     from videobrain.errors import InputError, MissingDependencyError
 
     with suppress(InputError):  # a plan can be made before its samples are there
-        config = config.in_steps()
+        config = config.in_steps(config.rows())
     sys.stdout.write(f"{config.launch().shell()}\n\n")
     for path, text in config.files().items():
         sys.stdout.write(f"{path}\n{json.dumps(json.loads(text), indent=1)}\n\n")

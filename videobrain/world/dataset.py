@@ -90,5 +90,5 @@ def write_dataset(
 def _write_video(directory: Path, split: Split, duration_seconds: int | None, seed: int) -> None:
     world = World(seed, split=split, duration_seconds=duration_seconds)
     path = directory / world.file_name
-    if not holds(path, world.frame_count):
+    if not holds(path, world.comment, world.frame_count):
         world.write(path)

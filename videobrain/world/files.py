@@ -17,8 +17,8 @@ from videobrain.world.vocabulary import FPS, TAG
 _KEYFRAME_EVERY = 10 * FPS
 
 
-def write_file(path: Path, frames: Iterable[Pixels], *, side: int, crf: int) -> Path:
-    """Write frames of `side` x `side` pixels as H.264 with the tag, whole or not at all. Returns `path`.
+def write_file(path: Path, frames: Iterable[Pixels], *, comment: str, side: int, crf: int) -> Path:
+    """Write frames of `side` x `side` pixels as H.264 with a comment, whole or not at all. Returns `path`.
 
     `crf` is x264's constant rate factor: the higher, the coarser.
     """
@@ -32,7 +32,7 @@ def write_file(path: Path, frames: Iterable[Pixels], *, side: int, crf: int) -> 
             keyframe_every=_KEYFRAME_EVERY,
             container_format="mp4",
             options={"crf": str(crf), "preset": "superfast"},
-            metadata={"comment": TAG},
+            metadata={"comment": comment},
         )
     return path
 
@@ -46,9 +46,9 @@ def is_world_video(source: WholeVideo | Video) -> bool:
     return comment.startswith(TAG.partition("/")[0] + "/")
 
 
-def holds(path: Path, frame_count: int) -> bool:
-    """Whether a file is a whole video of this version of the world with so many frames."""
-    return _header(path) == (TAG, frame_count)
+def holds(path: Path, comment: str, frame_count: int) -> bool:
+    """Whether a file is a whole video with this comment and so many frames."""
+    return _header(path) == (comment, frame_count)
 
 
 def _header(source: WholeVideo) -> tuple[str, int]:

@@ -44,7 +44,9 @@ class World:
         ConfigurationError: The seed, the split, the length or the size is none that there is.
 
     Attributes:
-        name: Unique name, such as ``test-000007``.
+        name: Name in a data set, such as ``test-000007``.
+        comment: What it is made from: the version of the world, the name and the length that was asked for. Its file
+            carries it.
         scenario: Everything that happens.
         questions: Two of each class, of them one multiple choice and one open-ended.
         unanswerable: A question whose answer the video does not hold; its `WorldQuestion.answer` is a guess.
@@ -70,7 +72,8 @@ class World:
             )
         self.seed, self.split, self.side = seed, split, side
         self.name = f"{split}-{seed:06d}"
-        rng = random.Random(f"{TAG}/{self.name}/{duration_seconds}")
+        self.comment = f"{TAG}/{self.name}/{duration_seconds}"
+        rng = random.Random(self.comment)
         if duration_seconds is None:
             duration_seconds = round(math.exp(rng.uniform(math.log(SHORTEST_SECONDS), math.log(LONGEST_SECONDS))))
         self.scenario, drafts = _plan(rng, split, duration_seconds * FPS)
@@ -193,7 +196,7 @@ class World:
             progress: Called with the number of frames written and of all frames, about once in 1,000 frames.
         """
         crf = _BEST_CRF + self.seed % _CRFS  # coarser and finer compression, by the seed
-        return write_file(Path(path), self._frames(progress), side=self.side, crf=crf)
+        return write_file(Path(path), self._frames(progress), comment=self.comment, side=self.side, crf=crf)
 
     def _frames(self, progress: Callable[[int, int], None] | None) -> Iterator[Pixels]:
         for first in range(0, self.frame_count, TICK):

@@ -40,6 +40,8 @@ class Published(NamedTuple):
     percent: float
     source: str
     """Where it stands."""
+    split: str = ""
+    """What it was measured on, where its source says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,5 +113,5 @@ NEXTGQA = Benchmark(
     read=_read_grounded,
     videos=_VIDEOS,
     asks_for_evidence=True,
-    published=published("nextgqa", "Acc@GQA", videomind=(25.2, 28.2)),
+    published=published("nextgqa", "Acc@GQA", split="test", videomind=(25.2, 28.2)),
 )

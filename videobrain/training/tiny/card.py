@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from videobrain.errors import ConfigurationError
 from videobrain.evaluation.metrics import percent
+from videobrain.files import digest_of_model
 from videobrain.training.tiny.figures import Evaluation
 from videobrain.training.tiny.stages import write_atomically
 from videobrain.world import COLOURS, HELD_OUT_PAIRS, SHAPES
@@ -114,15 +114,8 @@ def write_card(directory: Path, evaluation: Evaluation | None = None) -> Path:
 
 
 def weights_digest(directory: Path) -> str:
-    """Hash of all that makes a model: everything in its directory but texts for people and logs of its training."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        logged = path.is_relative_to(directory / "training")
-        if path.is_file() and path.suffix != ".md" and not logged:
-            digest.update(path.relative_to(directory).as_posix().encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:12]
+    """Digest of the model and of its encoder: of neither the card nor the logs of the training."""
+    return digest_of_model([directory, directory / "encoder"])
 
 
 def model_card(facts: Facts, evaluation: Evaluation | None) -> str:

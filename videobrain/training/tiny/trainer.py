@@ -58,10 +58,10 @@ class VlmStage:
 
 
 CURRICULUM: tuple[VlmStage, ...] = (
-    VlmStage("copying", steps=1000, frames=6, learning_rate=1e-3, last_share=0.5, enough=0.99, rounds=4),
-    VlmStage("judging", steps=300, frames=32, learning_rate=1e-3, last_share=0.5, enough=0.95, rounds=4),
+    VlmStage("copying", steps=500, frames=6, learning_rate=1e-3, last_share=0.5, enough=0.99, rounds=8),
+    VlmStage("judging", steps=200, frames=32, learning_rate=1e-3, last_share=0.5, enough=0.95, rounds=6),
     VlmStage("conclusions", steps=700, frames=56, learning_rate=1e-3, last_share=0.5),
-    VlmStage("captions", steps=1100, frames=96, learning_rate=1e-3, last_share=0.5),
+    VlmStage("captions", steps=1000, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("lookup", steps=1000, frames=96, learning_rate=1e-3, last_share=0.5),
     VlmStage("trajectories", steps=1700, frames=80, learning_rate=1e-3, last_share=0.02),
     VlmStage("refining", steps=210, frames=80, learning_rate=4e-4, last_share=0.05),

@@ -131,18 +131,18 @@ class TrainingConfig(BaseModel, ABC):
             InputError: A file of them cannot be used.
         """
 
-    def in_steps(self) -> Self:
+    def in_steps(self, rows: int) -> Self:
         """The same training with its epochs counted in steps.
 
         verl forgets an epoch where it goes on from a checkpoint at the end of one, and then ends as if all were done.
         It does as many steps as it is told.
 
-        Raises:
-            InputError: A file of samples cannot be used.
+        Args:
+            rows: How many samples there are.
         """
         if self.steps is not None:
             return self
-        return self.model_copy(update={"steps": self.epochs * (self.rows() // self.batch_size)})
+        return self.model_copy(update={"steps": self.epochs * (rows // self.batch_size)})
 
     def owed(self, step: int, measured: Mapping[str, float]) -> dict[str, JsonValue]:
         """verl's keys for what a start that was killed after the checkpoint of a step has left undone.

@@ -52,6 +52,20 @@ class TrajectoryRows:
     def __len__(self) -> int:
         return len(self._places)
 
+    def check(self) -> None:
+        """Read each line, and see to it that its trace is there; the traces themselves, which are large, stay closed.
+
+        Raises:
+            InputError: A line is damaged, or its trace is gone.
+        """
+        for number, place in enumerate(self._places):
+            row = self.row(number)
+            if not (place.file.parent / row.trace).is_file():
+                raise InputError(
+                    f"The trace {row.trace} of {row.sample.key!r} is not there ({place.file}, line {place.line}).",
+                    hint="Keep a file of trajectories in its directory, beside the runs that it was made from.",
+                )
+
     def row(self, number: int) -> Trajectory:
         """A line.
 

@@ -64,7 +64,7 @@ def run_training(
     """
     config.check()
     with _alone(config):
-        return _run(config.in_steps(), name, on_step, _MAY_CHANGE | may_change)
+        return _run(config, name, on_step, _MAY_CHANGE | may_change)
 
 
 @contextmanager
@@ -90,14 +90,14 @@ def _alone(config: TrainingConfig) -> Iterator[None]:
 def _run(
     config: TrainingConfig, name: str, on_step: Callable[[StepDone], object] | None, may_change: frozenset[str]
 ) -> TrainingResult:
-    out = config.out
-    before = _begun(out)
-    now: dict[str, Any] = {"training": name, "rows": config.rows(), "config": config.model_dump(mode="json")}
-    if before is not None and last_step(out) is None:  # it failed before it learnt anything, and binds nobody
+    out, rows = config.out, config.rows()
+    config = config.in_steps(rows)
+    before, step = _begun(out), last_step(out)
+    now: dict[str, Any] = {"training": name, "rows": rows, "config": config.model_dump(mode="json")}
+    if before is not None and step is None:  # it failed before it learnt anything, and binds nobody
         (out / METRICS_FILE).unlink(missing_ok=True)
     elif before is not None:
         _check_same(out, before, now, may_change)
-    step = last_step(out)
     owed = {} if step is None else config.owed(step, _measured(out, step))
     if step is None or config.steps is None or step < config.steps or owed:
         launch = config.model_copy(update={"verl": {**config.verl, **owed}}).launch()

@@ -119,15 +119,17 @@ class SftConfig(TrainingConfig):
         """See to it that the files are there and are enough for a batch.
 
         Raises:
-            InputError: A file is missing, empty or damaged, or its trajectories were asked in other words than the
-                model is.
+            InputError: A file is missing, empty or damaged, a trace of it is gone, or its trajectories were asked in
+                other words than the model is.
             ConfigurationError: There are fewer trajectories than a batch has.
         """
         for files, what in ((self.train, "train"), (self.validate_on, "validate_on")):
             if not files:
                 continue
             for file in files:
-                asked, own = TrajectoryRows([file]).prompts(0), profile_for(self.model).prompts
+                rows = TrajectoryRows([file])
+                rows.check()
+                asked, own = rows.prompts(0), profile_for(self.model).prompts
                 if asked and asked != own:
                     raise InputError(
                         f"The trajectories {file} have the prompts {asked!r}, and {self.model} is asked with {own!r}.",
